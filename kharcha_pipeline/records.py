@@ -1,0 +1,105 @@
+"""The types every room shares: what a source reads, and what its records settle to.
+
+A *usage record* is what one source said about one model response, unnormalized and without any prompt or
+code text. A *settled record* is the outcome of comparing all copies of one response: disjoint token counts,
+one identity. A *reject* is what could not be used, with its reason. Nothing here knows DuckDB or Dagster.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+TimeQuality = Literal["exact", "neighbour", "mtime"]
+"""How an instant is known: written on the record, taken from a neighbouring record, or the file's time."""
+
+ModelQuality = Literal["exact", "configured", "fallback", "none"]
+"""How a model is known: written beside the usage, from the agent's configuration, guessed, or not at all."""
+
+ServiceTier = Literal["standard", "batch", "flex", "priority", "fast"]
+
+
+class LogFile(msgspec.Struct, frozen=True):
+    """A file a source shall read now, and how far it was read before.
+
+    `offset` and `line` are where reading starts (0 for a first or a full reading), `state` is what the source
+    returned last time for the same file (empty on a first or a full reading), `sequence` names this
+    incarnation of the file: it changes when the file was rewritten, never when it only grew or moved.
+    """
+
+    path: str
+    sequence: str = ""
+    account: str = ""
+    offset: int = 0
+    line: int = 0
+    modified_ms: int = 0
+    state: dict[str, Any] = {}
+
+
+class UsageRecord(msgspec.Struct, frozen=True):
+    """One usage record with its provenance; `said` is the source's own struct, stored as JSON for ever.
+
+    `family` names the identity group: records that must be compared to know what was billed. Families of two
+    sources never meet. `position` is the byte offset (or row number) of the record and `line` its line number,
+    counted from 1, or `None` where the file has no lines.
+    """
+
+    family: str
+    said: msgspec.Struct
+    position: int = 0
+    line: int | None = None
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """Something that could not be used. `reason` is a fixed phrase: it never quotes the input."""
+
+    reason: str
+    line: int | None = None
+    position: int | None = None
+
+
+class Reading(msgspec.Struct):
+    """What a source found in one file, from `LogFile.offset` to `offset`.
+
+    `offset` is where the next reading starts: the end of the last whole line. `pending` bytes after it belong
+    to a line that is still being written. `state` is handed back to the source with the next reading.
+    """
+
+    records: list[UsageRecord] = []
+    rejects: list[Reject] = []
+    offset: int = 0
+    line: int = 0
+    pending: int = 0
+    state: dict[str, Any] = {}
+
+
+class SettledRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One billed model response of one source: the raw material of a usage event.
+
+    `identity` is unique within the source and holds no day, no path and no time zone. Token counts are
+    disjoint; `output_tokens` includes `reasoning_tokens`. `occurred_at` is in milliseconds since the epoch,
+    UTC. Names are as logged.
+    """
+
+    identity: str
+    occurred_at: int
+    time_quality: TimeQuality = "exact"
+    account: str = ""
+    session_id: str = ""
+    project: str = ""
+    git_branch: str = ""
+    is_subagent: bool = False
+    provider_raw: str = ""
+    model_raw: str = ""
+    model_quality: ModelQuality = "exact"
+    service_tier: ServiceTier = "standard"
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    web_search_requests: int = 0
+    reported_cost_usd: Decimal | None = None

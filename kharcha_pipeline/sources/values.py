@@ -1,0 +1,116 @@
+"""Careful reading of what agents write: counts, instants, texts and amounts of any quality.
+
+Rules of every source: a bad field never costs the record it stands in; `null`, missing, negative and
+not-a-number counts are 0; a missing instant is never "now".
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+EARLIEST_MS = 1_577_836_800_000 - 86_400_000
+"""2020-01-01 in the easternmost zone: whatever claims to be older is a reject."""
+
+LARGEST_COUNT = 10**15
+"""No response has more tokens than this; a larger number is damage, not usage."""
+
+LARGEST_COST = Decimal(10) ** 12
+
+_minutes: dict[str, int] = {}
+
+
+def count(value: object) -> int:
+    """A token count: int, float without fraction or decimal text; anything else, and anything negative, is 0."""
+    if type(value) is int:
+        return value if 0 <= value <= LARGEST_COUNT else 0
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and 0 <= value <= LARGEST_COUNT else 0
+    if isinstance(value, Decimal | str):
+        try:
+            number = Decimal(value)
+            if number == number.to_integral_value() and 0 <= number <= LARGEST_COUNT:
+                return int(number)
+        except (InvalidOperation, ValueError, OverflowError):
+            pass
+    return 0
+
+
+def amount(value: object) -> Decimal | None:
+    """A positive sum of money in USD, exactly as written, else `None`. Never goes through a float."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, ValueError):
+        return None
+    return number if number.is_finite() and 0 < number <= LARGEST_COST else None
+
+
+def text(value: object) -> str:
+    """A text, else `''`: agents write `null`, numbers and objects where names belong."""
+    return value if isinstance(value, str) else ""
+
+
+def instant(value: object, *, seconds: bool = False) -> int | None:
+    """Milliseconds since the epoch, UTC, of ISO-8601 text or a number; `None` when it is no instant.
+
+    Args:
+        value: text with `Z` or an offset (text without either is taken as UTC), or a number.
+        seconds: whether a number counts seconds (kept to the millisecond) instead of milliseconds.
+    """
+    if type(value) is str:
+        if len(value) == 24 and value[23] == "Z" and value[16] == ":":  # 2026-03-04T09:15:22.481Z
+            start = _minutes.get(value[:16])
+            if start is None:
+                start = _parsed(value[:16] + ":00+00:00")
+                if start is None:
+                    return _parsed(value)
+                if len(_minutes) > 100_000:
+                    _minutes.clear()
+                _minutes[value[:16]] = start
+            rest, thousandths = value[17:19], value[20:23]
+            if rest.isdigit() and thousandths.isdigit() and value[19] == "." and int(rest) < 60:
+                return start + int(rest) * 1000 + int(thousandths)
+        return _parsed(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    try:
+        number = Decimal(str(value)) * (1000 if seconds else 1)
+        whole = int(number.to_integral_value())
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+    return whole if 0 < whole < 253_402_300_800_000 else None
+
+
+def _parsed(value: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        difference = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    except OverflowError:
+        return None
+    milliseconds = difference.days * 86_400_000 + difference.seconds * 1000 + difference.microseconds // 1000
+    return milliseconds if milliseconds > 0 else None
+
+
+def document(data: bytes) -> Any:
+    """JSON text of any quality as Python values, with exact decimals for fractions.
+
+    Bytes that are no UTF-8 are replaced; `NaN` and `Infinity` become `None`.
+
+    Raises:
+        ValueError: when the text is no JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8", errors="replace"), parse_float=Decimal, parse_constant=lambda name: None
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
