@@ -1,0 +1,170 @@
+"""One typed settings object: data directory, reporting zone, prices file, log roots with their account labels.
+
+Precedence: environment variable, then the settings file (`locations.config_file`), then the default. Every value
+remembers where it came from, for `kharcha config show`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import msgspec
+
+from kharcha_pipeline import locations
+
+_UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal", "GMT"})
+_FIXED_OFFSETS = re.compile(r"[+-]|\d|(UTC|GMT)[+-]|Etc/|(EST|MST|HST)$")
+
+
+class SettingsError(Exception):
+    """A setting is wrong. The message is a sentence that names it, where it was set, and what to do."""
+
+
+class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A log root named in the settings file: an extra place to read, or a label for a known one."""
+
+    source: str
+    path: str
+    account: str = ""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings file as it may be written."""
+
+    timezone: str | None = None
+    machine: str | None = None
+    prices: str | None = None
+    root: list[Root] = []
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Everything that can be set, resolved.
+
+    Attributes:
+        data_directory: where everything is written.
+        timezone: the reporting zone asked for, `None` for the warehouse's own, at first the machine's.
+        machine: label of this machine, `None` for a random id kept in the warehouse.
+        prices: file of price overrides, if any.
+        roots: log roots from the settings file.
+        environment: the variables that were looked at, `HOME` and the agents' own included.
+        origins: setting name → where its value came from.
+    """
+
+    data_directory: Path
+    timezone: str | None
+    machine: str | None
+    prices: Path | None
+    roots: tuple[Root, ...]
+    environment: dict[str, str]
+    origins: dict[str, str]
+    config_file: Path
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the settings from the environment and the settings file.
+
+    Raises:
+        SettingsError: when a value is not usable; nothing falls back silently.
+    """
+    environment = dict(os.environ if environment is None else environment)
+    path = Path(locations.config_file(environment))
+    file = _read_file(path, required="KHARCHA_CONFIG" in environment)
+    origins: dict[str, str] = {}
+
+    def chosen(name: str, variable: str, from_file: str | None) -> str | None:
+        if value := environment.get(variable):
+            origins[name] = variable
+            return value
+        origins[name] = str(path) if from_file is not None else "default"
+        return from_file
+
+    timezone = chosen("timezone", "KHARCHA_TIMEZONE", file.timezone)
+    prices = chosen("prices", "KHARCHA_PRICES", file.prices)
+    machine = chosen("machine", "KHARCHA_MACHINE", file.machine)
+    origins["data_directory"] = "KHARCHA_DATA_DIR" if environment.get("KHARCHA_DATA_DIR") else "default"
+    origins["roots"] = str(path) if file.root else "default"
+    return Settings(
+        data_directory=Path(locations.data_directory(environment)),
+        timezone=checked_zone(timezone, origins["timezone"]) if timezone else None,
+        machine=machine,
+        prices=_existing(locations.expanded(prices, environment), origins["prices"]) if prices else None,
+        roots=tuple(
+            msgspec.structs.replace(root, path=locations.expanded(root.path, environment)) for root in file.root
+        ),
+        environment=environment,
+        origins=origins,
+        config_file=path,
+    )
+
+
+def _read_file(path: Path, *, required: bool) -> _File:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(f"KHARCHA_CONFIG names {path}, but there is no such file.") from None
+        return _File()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {path} cannot be read: {error}.") from error
+    try:
+        values: Any = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"The settings file {path} is not valid TOML: {error}.") from error
+    try:
+        return msgspec.convert(values, _File)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"The settings file {path} has a mistake: {error}.") from error
+
+
+def _existing(path: str, origin: str) -> Path:
+    if not os.path.isfile(path):
+        raise SettingsError(f"The prices file {path} (from {origin}) does not exist.")
+    return Path(path)
+
+
+def checked_zone(name: str, origin: str) -> str:
+    """The IANA zone name, `UTC` for any of its spellings.
+
+    A fixed offset is refused: it is wrong for half of the year wherever clocks change, and days cannot be
+    corrected later without being rebuilt.
+
+    Raises:
+        SettingsError: when the name is unknown or a fixed offset.
+    """
+    if name in _UTC_NAMES:
+        return "UTC"
+    if _FIXED_OFFSETS.match(name):
+        raise SettingsError(
+            f"The time zone {name!r} (from {origin}) is a fixed offset. Name a place, like Europe/Berlin, or UTC."
+        )
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        similar = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
+        hint = f" Did you mean {similar[0]}?" if similar else " Use an IANA name, like Europe/Berlin."
+        raise SettingsError(f"There is no time zone {name!r} (from {origin}).{hint}") from None
+    return name
+
+
+def machine_zone() -> str:
+    """The machine's own IANA zone.
+
+    Raises:
+        SettingsError: when the machine has none with a name.
+    """
+    import tzlocal
+
+    try:
+        name = tzlocal.get_localzone_name()
+    except Exception as error:
+        raise SettingsError(f"This machine's time zone is unclear ({error}). Set KHARCHA_TIMEZONE.") from error
+    if name is None:
+        raise SettingsError("This machine's time zone has no name. Set KHARCHA_TIMEZONE, e.g. to Europe/Berlin.")
+    return checked_zone(name, "this machine's clock")

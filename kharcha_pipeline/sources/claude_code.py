@@ -1,0 +1,587 @@
+"""Claude Code: transcripts below `projects/`, one JSON object per line.
+
+One API response becomes several lines (one per content block) with the same ids and a growing `output_tokens`;
+resumed, branched and forked sessions copy lines into other files; subagent files replay messages of their parent.
+So lines are grouped by what the API called the response, and one whole line of each group is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from kharcha_pipeline import locations
+from kharcha_pipeline.records import (
+    LogFile,
+    Reading,
+    Reject,
+    ServiceTier,
+    SettledRecord,
+    TimeQuality,
+    UsageRecord,
+)
+from kharcha_pipeline.sources.lines import lines
+from kharcha_pipeline.sources.source import Place
+from kharcha_pipeline.sources.values import EARLIEST_MS, amount, count, document, instant, text
+
+DAY_MS = 86_400_000
+
+
+class Iteration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One sampling pass of a response, as listed in `usage.iterations`."""
+
+    type: str = ""
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    ephemeral_5m_input_tokens: int = 0
+    ephemeral_1h_input_tokens: int = 0
+
+
+class Usage(Iteration, frozen=True, omit_defaults=True):
+    """The usage object of a response, under the API's own names."""
+
+    web_search_requests: int = 0
+    service_tier: str = ""
+    speed: str = ""
+    iterations: tuple[Iteration, ...] = ()
+
+
+class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one transcript line said about a response.
+
+    `session` is the line's session, else that of its file; `origin` is the session the line was copied from.
+    `own_file` tells whether the file is named after the line's session.
+    """
+
+    usage: Usage
+    message: str = ""
+    request: str = ""
+    uuid: str = ""
+    session: str = ""
+    origin: str = ""
+    own_file: bool = False
+    sidechain: bool = False
+    subagent: bool = False
+    copied: bool = False
+    stopped: bool = False
+    at: int = 0
+    time_quality: TimeQuality = "exact"
+    model: str = ""
+    cwd: str = ""
+    branch: str = ""
+    account: str = ""
+    cost: Decimal | None = None
+
+
+class _Message(msgspec.Struct):
+    id: Any = None
+    model: Any = None
+    stop_reason: Any = None
+    usage: dict[str, Any] | None = None
+
+
+class _Line(msgspec.Struct, rename="camel"):
+    """The fields of a transcript line that matter; values of any type, because agents write anything."""
+
+    type: Any = None
+    timestamp: Any = None
+    session_id: Any = None
+    stream_session: Any = msgspec.field(default=None, name="session_id")
+    request_id: Any = None
+    uuid: Any = None
+    cwd: Any = None
+    git_branch: Any = None
+    is_sidechain: Any = None
+    agent_id: Any = None
+    is_api_error_message: Any = None
+    cost: Decimal | None = msgspec.field(default=None, name="costUSD")
+    forked_from: Any = None
+    message: _Message | None = None
+    usage: dict[str, Any] | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    event: msgspec.Raw = msgspec.Raw()
+
+
+class _Progress(msgspec.Struct):
+    """The wrapper in which early versions logged a subagent's message inside its parent's transcript."""
+
+    message: _Line | None = None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_progress = msgspec.json.Decoder(_Progress).decode
+
+
+class ClaudeCode:
+    """The Claude Code source."""
+
+    name = "claude-code"
+    title = "Claude Code"
+    variables = ("CLAUDE_CONFIG_DIR", "XDG_CONFIG_HOME")
+    locations = (
+        "`~/.claude/projects/**/*.jsonl` and `${XDG_CONFIG_HOME:-~/.config}/claude/projects/**/*.jsonl`",
+        "`CLAUDE_CONFIG_DIR` (a comma-separated list) replaces both",
+    )
+    record_type = ClaudeRecord
+
+    def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
+        """Each configuration directory's `projects`; a listed directory may also be a `projects` itself."""
+        if configured := environment.get("CLAUDE_CONFIG_DIR"):
+            tops = [part.strip() for part in configured.split(",") if part.strip()]
+        else:
+            tops = ["~/.claude", (environment.get("XDG_CONFIG_HOME") or "~/.config") + "/claude"]
+        labels = {self._projects(path, environment): account for path, account in roots}
+        found = dict.fromkeys([*(self._projects(top, environment) for top in tops), *labels])
+        return [Place(path, (".jsonl",), "lines", labels.get(path, "")) for path in found]
+
+    @staticmethod
+    def _projects(top: str, environment: Mapping[str, str]) -> str:
+        path = locations.expanded(top, environment)
+        return path if PurePath(path).name == "projects" else f"{path}/projects"
+
+    def read(self, file: LogFile) -> Reading:
+        """Usage lines from `file.offset` on; of the lines of one response in this stretch, the best."""
+        return _Reader(file).read()
+
+    def related(self, said: Sequence[ClaudeRecord]) -> Iterable[str]:
+        """None: all copies of a response carry its message id, and so are one family."""
+        return ()
+
+    def settle(
+        self, family: str, said: Sequence[ClaudeRecord], related: Mapping[str, Sequence[ClaudeRecord]]
+    ) -> Iterator[SettledRecord]:
+        """The responses among all lines that share a message id."""
+        if len(said) == 1:  # nearly always
+            yield from _responses(said[0], _origin_key(said[0], {}))
+            return
+        groups = _grouped(list(dict.fromkeys(said)))
+        kept = {key: min(copies, key=_preference) for key, copies in groups.items()}
+        for key in _without_replays(groups, kept):
+            yield from _responses(kept[key], key)
+
+
+class _Reader:
+    """Reads one transcript from where it was left."""
+
+    def __init__(self, file: LogFile) -> None:
+        self.file = file
+        path = PurePath(file.path)
+        self.stem = path.stem
+        in_subagents = "subagents" in path.parts
+        self.subagent_file = in_subagents or self.stem.startswith("agent-")
+        if in_subagents:
+            self.file_session = path.parts[path.parts.index("subagents") - 1]
+        else:
+            self.file_session = self.stem
+        self.found: dict[tuple[Any, ...], tuple[ClaudeRecord, int, int]] = {}
+        self.untimed: list[tuple[ClaudeRecord, int, int]] = []
+        self.rejects: list[Reject] = []
+        self.last_at: int | None = file.state.get("at")
+        self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
+        self.latest = int(time.time() * 1000) + DAY_MS
+
+    def read(self) -> Reading:
+        reading = Reading(offset=self.file.offset, line=self.file.line)
+        with open(self.file.path, "rb") as stream:
+            stream.seek(self.file.offset)
+            for position, end, number, data, whole in lines(stream, self.file.offset, self.file.line):
+                if not whole:
+                    reading.pending = end - position
+                    if data is not None and data.endswith(b"}"):
+                        self._line(data, position, number, last=True)
+                    break
+                reading.offset, reading.line = end, number
+                if data is None:
+                    self.rejects.append(Reject("line too long", number, position))
+                elif data and not _is_user_line(data):
+                    self._line(data, position, number)
+        for record, position, number in self.untimed:
+            at, quality = self.file.modified_ms, "mtime"
+            self._keep(msgspec.structs.replace(record, at=at, time_quality=quality), position, number)
+        reading.records = [
+            UsageRecord(_family(record), record, position, number) for record, position, number in self.found.values()
+        ]
+        reading.rejects = self.rejects
+        reading.state = {"at": self.last_at, "stream": self.stream} if self.last_at or self.stream else {}
+        return reading
+
+    def _line(self, data: bytes, position: int, number: int, last: bool = False) -> None:
+        try:
+            line = _decode_line(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            try:
+                line = _lenient(document(data))
+            except ValueError:
+                if not last and data.strip():
+                    self.rejects.append(Reject("not JSON", number, position))
+                return
+        self._object(line, position, number)
+
+    def _object(self, line: _Line, position: int, number: int) -> None:
+        """One transcript object, or what it wraps."""
+        kind = line.type
+        if kind == "assistant":
+            self._assistant(line, position, number)
+        elif kind == "progress" and line.data:
+            inner = _decoded(line.data, _decode_progress)
+            if inner is not None and inner.message is not None:
+                wrapped = inner.message
+                wrapped.session_id = wrapped.session_id or line.session_id
+                wrapped.cwd = wrapped.cwd or line.cwd
+                wrapped.git_branch = wrapped.git_branch or line.git_branch
+                wrapped.timestamp = wrapped.timestamp or line.timestamp
+                if wrapped.is_sidechain is None:
+                    wrapped.is_sidechain = True
+                self._assistant(wrapped, position, number)
+        elif kind == "stream_event" and line.event:
+            event = _decoded(line.event, _decode_line)
+            if event is not None:
+                event.session_id = line.session_id or line.stream_session
+                event.timestamp = event.timestamp or line.timestamp
+                self._object(event, position, number)
+        elif kind == "message_start" and line.message is not None and line.message.usage is not None:
+            self.stream = {
+                "message": text(line.message.id),
+                "model": text(line.message.model),
+                "session": text(line.session_id),
+                "usage": msgspec.to_builtins(_usage(line.message.usage)),
+            }
+            self._streamed(line, line.message.usage, position, number)
+        elif kind == "message_delta" and line.usage is not None and self.stream:
+            self._streamed(line, line.usage, position, number)
+        elif kind == "message_stop":
+            self.stream = {}
+
+    def _streamed(self, line: _Line, usage: dict[str, Any], position: int, number: int) -> None:
+        """A raw stream event: input and cache come with its start, the output so far with every delta."""
+        started = self.stream
+        line.session_id = line.session_id or started["session"]
+        line.message = _Message(
+            id=started["message"],
+            model=started["model"],
+            usage={**started["usage"], "output_tokens": usage.get("output_tokens")},
+        )
+        self._assistant(line, position, number)
+
+    def _assistant(self, line: _Line, position: int, number: int) -> None:
+        message = line.message
+        if message is None or message.usage is None or line.is_api_error_message is True:
+            return
+        model = text(message.model)
+        if model == "<synthetic>":  # made locally, never billed
+            return
+        usage, cost = _usage(message.usage), amount(line.cost)
+        if cost is None and not (_total(usage) or usage.iterations):
+            return
+        at = instant(line.timestamp)
+        if at is not None and not EARLIEST_MS <= at <= self.latest:
+            reason = "claims to be older than 2020" if at < EARLIEST_MS else "claims to be from the future"
+            self.rejects.append(Reject(reason, number, position))
+            return
+        session = text(line.session_id) or text(line.stream_session)
+        forked = line.forked_from if isinstance(line.forked_from, dict) else {}
+        record = ClaudeRecord(
+            usage=usage,
+            message=text(message.id),
+            request=text(line.request_id),
+            uuid=text(line.uuid),
+            session=session or self.file_session,
+            origin=text(forked.get("sessionId")),
+            own_file=session == self.stem,
+            sidechain=line.is_sidechain is True,
+            subagent=line.is_sidechain is True or self.subagent_file or bool(text(line.agent_id)),
+            copied=bool(forked),
+            stopped=bool(message.stop_reason),
+            at=at or 0,
+            model=model,
+            cwd=text(line.cwd),
+            branch=text(line.git_branch),
+            account=self.file.account,
+            cost=cost,
+        )
+        if at is None:
+            self._without_time(record, position, number)
+            return
+        self.last_at = at
+        self._keep(record, position, number)
+        for waiting, its_position, its_number in self.untimed:
+            timed = msgspec.structs.replace(waiting, at=at, time_quality="neighbour")
+            self._keep(timed, its_position, its_number)
+        self.untimed.clear()
+
+    def _without_time(self, record: ClaudeRecord, position: int, number: int) -> None:
+        """Takes the time of the usage line before; a file's first lines wait for the next one."""
+        if self.last_at is None:
+            self.untimed.append((record, position, number))
+        else:
+            timed = msgspec.structs.replace(record, at=self.last_at, time_quality="neighbour")
+            self._keep(timed, position, number)
+
+    def _keep(self, record: ClaudeRecord, position: int, number: int) -> None:
+        """Keeps the best line of a response. Settlement would choose the same one among them all."""
+        key = (
+            record.message,
+            record.request or _prompt(record.usage),
+            record.session,
+            record.sidechain,
+            record.uuid if not record.message else "",
+            record.at if not (record.message or record.uuid) else 0,
+        )
+        known = self.found.get(key)
+        if known is None or _preference(record) < _preference(known[0]):
+            self.found[key] = (record, position, number)
+
+
+def _is_user_line(data: bytes) -> bool:
+    """Whether a line is surely a user's: the cheap test that spares most bytes from being parsed.
+
+    True only when the first `"message":` directly follows a `"type":"user"` of the outermost object. Quotes in
+    JSON texts are escaped, so neither can be part of a text. Any other layout is parsed; it costs only time.
+    """
+    at = data.find(b'"message":')
+    return at > 14 and data[at - 14 : at] == b'"type":"user",' and data.find(b"{", 1, at) < 0
+
+
+def _lenient(value: Any) -> _Line:
+    """A line in which a field has an unexpected type: what is usable of it."""
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    message = value.get("message")
+    usable = {name: value[name] for name in _ANY_TYPE if name in value}
+    usable["costUSD"] = amount(value.get("costUSD"))
+    usable["usage"] = _object_or_none(value.get("usage"))
+    if isinstance(message, dict):
+        usable["message"] = {**message, "usage": _object_or_none(message.get("usage"))}
+    line = msgspec.convert(usable, _Line)
+    for name in ("data", "event"):
+        if isinstance(value.get(name), dict):
+            setattr(line, name, msgspec.Raw(msgspec.json.encode(value[name])))
+    return line
+
+
+_ANY_TYPE = frozenset(field.encode_name for field in msgspec.structs.fields(_Line) if field.type is Any)
+
+
+def _decoded(raw: msgspec.Raw, decode: Any) -> Any:
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _object_or_none(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _usage(said: dict[str, Any]) -> Usage:
+    get = said.get
+    searches = get("server_tool_use")
+    five_minutes, one_hour = _split(said)
+    return Usage(
+        input_tokens=count(get("input_tokens")),
+        output_tokens=count(get("output_tokens")),
+        cache_read_input_tokens=count(get("cache_read_input_tokens")),
+        cache_creation_input_tokens=count(get("cache_creation_input_tokens")),
+        ephemeral_5m_input_tokens=five_minutes,
+        ephemeral_1h_input_tokens=one_hour,
+        web_search_requests=count(searches.get("web_search_requests")) if isinstance(searches, dict) else 0,
+        service_tier=text(get("service_tier")),
+        speed=text(get("speed")),
+        iterations=_iterations(get("iterations")),
+    )
+
+
+def _split(said: dict[str, Any]) -> tuple[int, int]:
+    """Tokens written to the cache for five minutes and for one hour."""
+    split = said.get("cache_creation")
+    source = split if isinstance(split, dict) else said
+    return count(source.get("ephemeral_5m_input_tokens")), count(source.get("ephemeral_1h_input_tokens"))
+
+
+def _iterations(value: Any) -> tuple[Iteration, ...]:
+    """The passes the top level does not contain: compactions and advisor messages."""
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        Iteration(
+            type=item["type"],
+            model=text(item.get("model")),
+            input_tokens=count(item.get("input_tokens")),
+            output_tokens=count(item.get("output_tokens")),
+            cache_read_input_tokens=count(item.get("cache_read_input_tokens")),
+            cache_creation_input_tokens=count(item.get("cache_creation_input_tokens")),
+            ephemeral_5m_input_tokens=_split(item)[0],
+            ephemeral_1h_input_tokens=_split(item)[1],
+        )
+        for item in value
+        if isinstance(item, dict) and item.get("type") in ("compaction", "advisor_message")
+    )
+
+
+def _total(usage: Iteration) -> int:
+    return (
+        usage.input_tokens
+        + usage.output_tokens
+        + usage.cache_read_input_tokens
+        + max(usage.cache_creation_input_tokens, usage.ephemeral_5m_input_tokens + usage.ephemeral_1h_input_tokens)
+    )
+
+
+def _prompt(usage: Usage) -> tuple[int, int, int]:
+    written = max(
+        usage.cache_creation_input_tokens, usage.ephemeral_5m_input_tokens + usage.ephemeral_1h_input_tokens
+    )
+    return usage.input_tokens, usage.cache_read_input_tokens, written
+
+
+def _family(record: ClaudeRecord) -> str:
+    if record.message:
+        return record.message
+    return record.uuid or f"{record.session} {record.at} {record.model} {_prompt(record.usage)}"
+
+
+_QUALITIES = {"exact": 0, "neighbour": 1, "mtime": 2}
+
+
+def _preference(record: ClaudeRecord) -> tuple[Any, ...]:
+    """Sorts the copies of a response, the one to keep first: a total order on content.
+
+    The last streamed line carries the final output; among equal lines the one in its own session's file wins.
+    """
+    return (
+        -record.usage.output_tokens,
+        -_total(record.usage),
+        not record.stopped,
+        _QUALITIES[record.time_quality],
+        -record.at,
+        record.copied,
+        not record.own_file,
+        record.session,
+        record.uuid,
+        msgspec.json.encode(record),
+    )
+
+
+Key = tuple[str, ...]
+
+
+def _grouped(said: Sequence[ClaudeRecord]) -> dict[Key, list[ClaudeRecord]]:
+    """Copies of the same response, by what identifies it."""
+    origins = {record.session: record.origin for record in said if record.origin}
+    groups: dict[Key, list[ClaudeRecord]] = defaultdict(list)
+    empty_prompts: list[ClaudeRecord] = []
+    for record in said:
+        if record.message and not record.request and not any(_prompt(record.usage)):
+            empty_prompts.append(record)
+        else:
+            groups[_origin_key(record, origins)].append(record)
+    # A placeholder without prompt counts belongs to a response of its session, if there is one.
+    for record in empty_prompts:
+        key = _origin_key(record, origins)
+        candidates = [other for other in groups if other[0] == "session" and other[1:3] == key[1:3] and other != key]
+        if candidates:
+            key = min(candidates, key=lambda other: min(map(_preference, groups[other])))
+        groups[key].append(record)
+    return groups
+
+
+def _origin_key(record: ClaudeRecord, origins: Mapping[str, str]) -> Key:
+    """What identifies a response: message and request id anywhere; else message id, session and prompt.
+
+    Some gateways give every response one constant id, so without a request id the session and the prompt's
+    counts must agree too. A line copied by a branch command belongs to the session it was copied from.
+    """
+    if record.message and record.request:
+        return ("request", record.message, record.request)
+    if record.message:
+        session = record.origin or record.session
+        visited = {record.session}
+        while session in origins and session not in visited:
+            visited.add(session)
+            session = origins[session]
+        return ("session", record.message, session, *map(str, _prompt(record.usage)))
+    if record.uuid:
+        return ("line", record.uuid)
+    return ("content", record.session, str(record.at), record.model, *map(str, _prompt(record.usage)))
+
+
+def _without_replays(groups: Mapping[Key, list[ClaudeRecord]], kept: Mapping[Key, ClaudeRecord]) -> Iterator[Key]:
+    """Leaves out what a subagent's log only repeats of its parent: same message id and session, new request id.
+
+    Where two main-chain responses of one session share an id without request ids, the id is a gateway's constant
+    and proves nothing; then every response counts.
+    """
+    sessions = {key: {record.origin or record.session for record in copies} for key, copies in groups.items()}
+    main = {key for key, copies in groups.items() if not all(record.sidechain for record in copies)}
+    unnamed = [key for key in main if key[0] == "session"]
+    constant = {session for key in unnamed for session in sessions[key] if _occurs(session, unnamed, sessions) > 1}
+    for key in groups:
+        if key in main or sessions[key] & constant:
+            yield key
+            continue
+        rivals = [other for other in groups if other != key and sessions[other] & sessions[key]]
+        if not any(other in main or _preference(kept[other]) < _preference(kept[key]) for other in rivals):
+            yield key
+
+
+def _occurs(session: str, keys: Sequence[Key], sessions: Mapping[Key, set[str]]) -> int:
+    return sum(session in sessions[key] for key in keys)
+
+
+def _responses(record: ClaudeRecord, key: Key) -> Iterator[SettledRecord]:
+    """The response itself, and the passes that were billed beside it."""
+    identity = ":".join(key[1:])
+    if record.cost is not None or _total(record.usage):
+        yield _settled(record, identity, record.usage, record.model, record.cost)
+    for number, iteration in enumerate(record.usage.iterations):
+        if _total(iteration):
+            name = "compaction" if iteration.type == "compaction" else "advisor"
+            model = iteration.model or record.model
+            yield _settled(record, f"{identity}:{name}:{number}", iteration, model, None)
+
+
+def _settled(
+    record: ClaudeRecord, identity: str, usage: Iteration, model: str, cost: Decimal | None
+) -> SettledRecord:
+    five_minutes, one_hour = usage.ephemeral_5m_input_tokens, usage.ephemeral_1h_input_tokens
+    five_minutes += max(0, usage.cache_creation_input_tokens - five_minutes - one_hour)
+    return SettledRecord(
+        identity=identity,
+        occurred_at=record.at,
+        time_quality=record.time_quality,
+        account=record.account,
+        session_id=record.session,
+        project=record.cwd,
+        git_branch=record.branch,
+        is_subagent=record.subagent,
+        model_raw=model,
+        model_quality="exact" if model else "none",
+        service_tier=_tier(record.usage),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_input_tokens,
+        cache_write_5m_tokens=five_minutes,
+        cache_write_1h_tokens=one_hour,
+        web_search_requests=usage.web_search_requests if isinstance(usage, Usage) else 0,
+        reported_cost_usd=cost,
+    )
+
+
+def _tier(usage: Usage) -> ServiceTier:
+    if usage.speed == "fast":
+        return "fast"
+    if usage.service_tier == "batch":
+        return "batch"
+    return "priority" if usage.service_tier == "priority" else "standard"
+
+
+claude_code = ClaudeCode()

@@ -1,0 +1,267 @@
+"""The one DuckDB file the pipeline writes: read it, write it, publish it. Nothing else opens it.
+
+DuckDB lets one process write a file and then nobody else even read it, and its lock vanishes silently when the
+writing process opens the same file by other means. So every use of `warehouse.duckdb` is one short transaction
+under a lock of our own, with the connection closed before the lock is freed; analysts read a published copy.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+
+from kharcha_pipeline.warehouse.lock import exclusive
+
+SCHEMA_VERSION = 1
+STORAGE_VERSION = "v1.5.0"
+"""Files are written in this format, so that analysts' older DuckDB clients can read them."""
+
+_CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
+    "storage_compatibility_version": STORAGE_VERSION,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+
+_SCHEMAS = (
+    ("kharcha_pipeline.warehouse", "schema.sql"),
+    ("kharcha_pipeline.pricing", "schema.sql"),
+    ("kharcha_pipeline.rollups", "views.sql"),
+)
+"""Who declares tables, in order of creation. Each room keeps the SQL of the tables it alone writes."""
+
+
+class WarehouseError(Exception):
+    """The warehouse cannot be used as it is. The message is a sentence for the user."""
+
+
+class Warehouse:
+    """The data directory's warehouse and its published copy.
+
+    Attributes:
+        directory: the data directory; everything is written below it.
+        path: the warehouse file, opened by this class alone.
+        published_path: the copy for analysts, replaced by an atomic rename.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / "warehouse.duckdb"
+        self.published_path = directory / "kharcha.duckdb"
+        self._lock_path = directory / "warehouse.lock"
+
+    def prepare(self) -> None:
+        """Creates the data directory, readable by its owner alone.
+
+        Raises:
+            WarehouseError: when it cannot be created or written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(self.directory, os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied")
+        except OSError as error:
+            raise WarehouseError(
+                f"The data directory {self.directory} cannot be written ({error.strerror}). "
+                "Make it writable, or set KHARCHA_DATA_DIR to another directory."
+            ) from error
+
+    @contextmanager
+    def landing(self, longest_wait: float = 600.0) -> Iterator[None]:
+        """Holds the right to land: one process reads log files at a time, while others may build or read."""
+        self.prepare()
+        with exclusive(self.directory / "landing.lock", "read the log files", longest_wait):
+            yield
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction: committed when the body ends, rolled back when it raises, closed in any case.
+
+        Creates the warehouse when there is none. The body must not parse files or use the network.
+
+        Raises:
+            WarehouseError: when the file is damaged, newer than this version, or the disk is full.
+            LockTimeoutError: when another process kept the lock for too long.
+        """
+        self.prepare()
+        with (
+            exclusive(self._lock_path, "write the warehouse"),
+            _sentences(self.path),
+            _connected(self.path) as connection,
+        ):
+            connection.execute("BEGIN")
+            try:
+                _ensure_schema(connection)
+                yield connection
+                connection.execute(
+                    "UPDATE operations.facts SET value = (value::BIGINT + 1)::VARCHAR WHERE name = 'changes'"
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A consistent look at the whole warehouse, raw layer included; others wait meanwhile.
+
+        Raises:
+            WarehouseError: when there is no warehouse yet, or it cannot be read.
+            LockTimeoutError: when another process kept the lock for too long.
+        """
+        if not self.path.exists():
+            raise WarehouseError(f"There is no warehouse in {self.directory} yet. Run `kharcha sync` first.")
+        with (
+            exclusive(self._lock_path, "read the warehouse"),
+            _sentences(self.path),
+            _connected(self.path) as connection,
+        ):
+            connection.execute("BEGIN")
+            try:
+                _check_version(connection)
+                yield connection
+            finally:
+                _roll_back(connection)
+
+    def publish(self) -> bool:
+        """Replaces the published copy when it is older than the warehouse; tells whether it did.
+
+        Readers of the old copy go on undisturbed: they keep the file they have opened. Killed at any point, the
+        old copy stays and the next call publishes.
+        """
+        with exclusive(self.directory / "publish.lock", "publish the tables"), _sentences(self.published_path):
+            fresh = self.directory / "kharcha.duckdb.new"
+            fresh.unlink(missing_ok=True)
+            Path(f"{fresh}.wal").unlink(missing_ok=True)
+            with exclusive(self._lock_path, "copy the warehouse"):
+                with _connected(self.path) as connection:
+                    if _changes(connection) == self.published_changes():
+                        return False
+                    connection.execute("CHECKPOINT")
+                shutil.copyfile(self.path, fresh)
+            fresh.chmod(0o600)
+            with _connected(fresh) as connection:
+                connection.execute(_resource("kharcha_pipeline.warehouse", "publish.sql"))
+            _synchronize(fresh)
+            os.replace(fresh, self.published_path)
+            _synchronize(self.directory)
+            return True
+
+    def published_changes(self) -> int | None:
+        """Which state of the warehouse the published copy shows; `None` when there is no usable copy."""
+        if not self.published_path.exists():
+            return None
+        try:
+            with duckdb.connect(str(self.published_path), read_only=True) as connection:
+                row = connection.execute("SELECT value FROM about WHERE name = 'changes'").fetchone()
+        except duckdb.Error:
+            return None
+        return int(row[0]) if row else None
+
+
+def connect_published(path: Path) -> duckdb.DuckDBPyConnection:
+    """Opens the published copy read-only, in UTC.
+
+    Raises:
+        WarehouseError: when nothing was published yet, or the file cannot be read.
+    """
+    if not path.exists():
+        raise WarehouseError(f"There is no published database at {path} yet. Run `kharcha sync` first.")
+    try:
+        connection = duckdb.connect(str(path), read_only=True, config=dict(_CONFIGURATION))
+    except duckdb.Error as error:
+        raise WarehouseError(f"The published database {path} cannot be read: {_first_line(error)}") from error
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    before = os.umask(0o077)
+    try:
+        connection = duckdb.connect(str(path), config=dict(_CONFIGURATION))
+    finally:
+        os.umask(before)
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Turns what DuckDB and the operating system say into sentences for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise WarehouseError(
+            f"{path} could not be written ({error.strerror}). Nothing was changed; free space or fix the "
+            "permissions, then run this again."
+        ) from error
+    except (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException) as error:
+        raise WarehouseError(
+            f"{path} could not be used: {_first_line(error)}. The last complete state is kept; see "
+            "docs/operations.md, «When something is wrong»."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):  # a failed COMMIT has ended the transaction already
+        connection.execute("ROLLBACK")
+
+
+def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    if connection.execute("SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'operations'").fetchall()[0][0]:
+        _check_version(connection)
+        return
+    for package, name in _SCHEMAS:
+        connection.execute(_resource(package, name))
+    connection.execute(
+        "INSERT INTO operations.facts VALUES ('schema_version', ?), ('changes', '0')", [str(SCHEMA_VERSION)]
+    )
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection) -> None:
+    version = fact(connection, "schema_version")
+    if version is None or int(version) > SCHEMA_VERSION:
+        raise WarehouseError(
+            f"This warehouse has schema version {version}, newer than the {SCHEMA_VERSION} this version of "
+            "Kharcha Pipeline knows. Install the newer version again; nothing was changed."
+        )
+
+
+def _changes(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(fact(connection, "changes") or 0)
+
+
+def fact(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
+    """One of the single facts kept about the warehouse, `None` when it is not known."""
+    rows = connection.execute("SELECT value FROM operations.facts WHERE name = ?", [name]).fetchall()
+    return str(rows[0][0]) if rows else None
+
+
+def set_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    """Stores a single fact, replacing what it was."""
+    connection.execute("INSERT OR REPLACE INTO operations.facts VALUES (?, ?)", [name, value])
+
+
+def _resource(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def _synchronize(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
