@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import md5
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from kharcha_pipeline import locations
 from kharcha_pipeline.records import (
     LogFile,
     ModelQuality,
@@ -115,22 +116,14 @@ class Kimi:
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The `sessions` directories of both products; `imported_sessions` beside them holds only copies."""
-        home = environment.get("HOME", "")
-
-        def sessions(root: str) -> str:
-            if root == "~" or root.startswith("~/"):
-                root = home + root[1:]
-            root = os.path.normpath(root)
-            return root if os.path.basename(root) == "sessions" else os.path.join(root, "sessions")
-
-        labels = {sessions(root): account for root, account in roots}
-        found = [
-            environment.get("KIMI_SHARE_DIR", "").strip() or os.path.join(home, ".kimi"),
-            environment.get("KIMI_CODE_HOME", "").strip() or os.path.join(home, ".kimi-code"),
+        tops = [
+            environment.get("KIMI_SHARE_DIR", "").strip() or "~/.kimi",
+            environment.get("KIMI_CODE_HOME", "").strip() or "~/.kimi-code",
         ]
         for variable in ("KIMI_DATA_DIR", "KIMI_PATH"):  # other tools' names for the same directory, as lists
-            found += [entry.strip() for entry in environment.get(variable, "").split(",") if entry.strip()]
-        paths = dict.fromkeys([*map(sessions, found), *labels])
+            tops += [entry.strip() for entry in environment.get(variable, "").split(",") if entry.strip()]
+        labels = {_sessions(path, environment): account for path, account in roots}
+        paths = dict.fromkeys([*(_sessions(top, environment) for top in tops), *labels])
         return [Place(path, ("wire.jsonl",), "lines", labels.get(path, "")) for path in paths]
 
     def read(self, file: LogFile) -> Reading:
@@ -157,6 +150,11 @@ class Kimi:
 
 
 kimi = Kimi()
+
+
+def _sessions(top: str, environment: Mapping[str, str]) -> str:
+    path = locations.expanded(top, environment)
+    return path if PurePath(path).name == "sessions" else os.path.join(path, "sessions")
 
 
 # ---- settling
