@@ -26,17 +26,17 @@ COMMENT ON TABLE operations.file_states IS 'How to go on reading a log file: dig
 -- ----------------------------------------------------------------------------------------------------- raw
 
 CREATE TABLE raw.usage_records (
-    source VARCHAR NOT NULL, family UBIGINT NOT NULL, file_id BIGINT NOT NULL, position BIGINT NOT NULL, line BIGINT,
-    landed_at TIMESTAMPTZ NOT NULL, said JSON NOT NULL
+    source VARCHAR NOT NULL, family_key UBIGINT NOT NULL, family VARCHAR NOT NULL, file_id BIGINT NOT NULL,
+    position BIGINT NOT NULL, line BIGINT, landed_at TIMESTAMPTZ NOT NULL, said JSON NOT NULL
 );
-COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever. `family` is the hash of the identity group.';
+COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever. `family` names the identity group, `family_key` is its hash.';
 
-CREATE TABLE raw.related_families (source VARCHAR NOT NULL, family UBIGINT NOT NULL, related UBIGINT NOT NULL);
+CREATE TABLE raw.related_families (source VARCHAR NOT NULL, family VARCHAR NOT NULL, related VARCHAR NOT NULL);
 COMMENT ON TABLE raw.related_families IS 'Which identity groups must be settled again when another one grows (a fork and its parent).';
 
 CREATE TABLE raw.settled_records (
     event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, source VARCHAR NOT NULL,
-    family UBIGINT NOT NULL, account VARCHAR NOT NULL, machine VARCHAR NOT NULL, session_id VARCHAR NOT NULL,
+    family_key UBIGINT NOT NULL, account VARCHAR NOT NULL, machine VARCHAR NOT NULL, session_id VARCHAR NOT NULL,
     project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL,
     provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, service_tier VARCHAR NOT NULL,
     input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
@@ -51,6 +51,20 @@ CREATE TABLE raw.model_names (
     provider VARCHAR NOT NULL, model VARCHAR NOT NULL, route VARCHAR NOT NULL, service_tier VARCHAR,
     PRIMARY KEY (source, provider_raw, model_raw)
 );
+CREATE VIEW raw.normalized_records AS
+SELECT
+    event_id, day, occurred_at, source, account, machine, session_id, project, git_branch, is_subagent,
+    provider, model, provider_raw, model_raw, route, '' AS endpoint,
+    -- a speed written into the model's name says more than the absence of a tier beside it
+    CASE WHEN settled.service_tier = 'standard' THEN coalesce(names.service_tier, 'standard') ELSE settled.service_tier END
+        AS service_tier,
+    'ok' AS status, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
+    reasoning_tokens, web_search_requests, 0::DECIMAL(18, 4) AS premium_request_count, reported_cost_usd,
+    time_quality, model_quality, 'message' AS evidence, recorded_at
+FROM raw.settled_records AS settled
+JOIN raw.model_names AS names USING (source, provider_raw, model_raw);
+COMMENT ON VIEW raw.normalized_records IS 'Settled records under their normalized names: what usage_events is built from, day by day.';
+
 COMMENT ON TABLE raw.model_names IS 'Normalized names of every pair of raw names that was ever seen, made by syntax alone.';
 
 -- ---------------------------------------------------------------------------------------------------- main
@@ -112,6 +126,26 @@ COMMENT ON COLUMN event_changes.subject IS 'event (the event itself) or price (o
 COMMENT ON COLUMN event_changes.reason IS 'Why, as a fixed phrase.';
 COMMENT ON COLUMN event_changes.before IS 'The row before, as JSON; NULL when there was none.';
 COMMENT ON COLUMN event_changes.after IS 'The row after, as JSON; NULL when the event was found to be a copy of another one.';
+
+CREATE MACRO events_as_of(instant) AS TABLE
+WITH first_change_after AS (
+    SELECT event_id, arg_min(before, change_id) AS before FROM event_changes
+    WHERE subject = 'event' AND changed_at > instant GROUP BY event_id
+), restored AS (
+    SELECT unnest(json_transform(before, '{
+        "event_id": "UUID", "day": "DATE", "occurred_at": "TIMESTAMPTZ", "source": "VARCHAR", "account": "VARCHAR",
+        "machine": "VARCHAR", "session_id": "VARCHAR", "project": "VARCHAR", "git_branch": "VARCHAR",
+        "is_subagent": "BOOLEAN", "provider": "VARCHAR", "model": "VARCHAR", "provider_raw": "VARCHAR",
+        "model_raw": "VARCHAR", "route": "VARCHAR", "endpoint": "VARCHAR", "service_tier": "VARCHAR", "status": "VARCHAR",
+        "input_tokens": "BIGINT", "output_tokens": "BIGINT", "cache_read_tokens": "BIGINT",
+        "cache_write_5m_tokens": "BIGINT", "cache_write_1h_tokens": "BIGINT", "reasoning_tokens": "BIGINT",
+        "web_search_requests": "BIGINT", "premium_request_count": "DECIMAL(18,4)", "reported_cost_usd": "DECIMAL(38,12)",
+        "time_quality": "VARCHAR", "model_quality": "VARCHAR", "evidence": "VARCHAR", "recorded_at": "TIMESTAMPTZ"
+    }')) FROM first_change_after
+)
+FROM usage_events WHERE recorded_at <= instant AND event_id NOT IN (SELECT event_id FROM first_change_after)
+UNION ALL BY NAME
+FROM restored WHERE recorded_at <= instant;
 
 CREATE TABLE session_usage (
     dedupe_key VARCHAR NOT NULL, source VARCHAR NOT NULL, session_id VARCHAR NOT NULL, provider VARCHAR NOT NULL,

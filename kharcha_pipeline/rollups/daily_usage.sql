@@ -1,0 +1,20 @@
+-- One row per local day, source, account, machine, project, provider, model, endpoint. Parameters: $first, $last, $days.
+INSERT INTO daily_usage BY NAME
+SELECT
+    day, source, account, machine, project, provider, model, endpoint,
+    count(*) AS events,
+    count(DISTINCT session_id) AS sessions,
+    sum(input_tokens)::BIGINT AS input_tokens,
+    sum(output_tokens)::BIGINT AS output_tokens,
+    sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
+    sum(cache_write_5m_tokens)::BIGINT AS cache_write_5m_tokens,
+    sum(cache_write_1h_tokens)::BIGINT AS cache_write_1h_tokens,
+    sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
+    sum(web_search_requests)::BIGINT AS web_search_requests,
+    sum(premium_request_count) AS premium_request_count,
+    sum(cost_usd) AS cost_usd,
+    count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
+FROM priced_events
+WHERE day BETWEEN $first AND $last AND day IN (SELECT unnest($days::DATE[]))
+GROUP BY day, source, account, machine, project, provider, model, endpoint
+ORDER BY day, source, account, machine, project, provider, model, endpoint;

@@ -1,0 +1,9 @@
+"""Every agent that is read. A new agent is one more line here."""
+
+from __future__ import annotations
+
+from kharcha_pipeline.sources.claude_code import claude_code
+from kharcha_pipeline.sources.kimi import kimi
+from kharcha_pipeline.sources.source import Source
+
+SOURCES: tuple[Source, ...] = (claude_code, kimi)

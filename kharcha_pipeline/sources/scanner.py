@@ -1,0 +1,234 @@
+"""Which log files are new, have grown, were rewritten, moved or are gone since the last landing.
+
+A file is known by its path, its inode and two digests: of its first bytes and of the last bytes that were read.
+Both still matching means that what was read is still there and reading can go on behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from kharcha_pipeline.records import LogFile
+from kharcha_pipeline.settings import Settings
+from kharcha_pipeline.sources.source import Place, ReadingMode, Source
+from kharcha_pipeline.sources.sweep import Found, Unreadable, sweep_all
+from kharcha_pipeline.unchanged import digest
+
+HEAD_BYTES = 4096
+TAIL_BYTES = 64
+
+
+class SweptFile(msgspec.Struct):
+    """A log file that is there now. For a database, `size` and `modified_ns` cover its write-ahead log too."""
+
+    source: str
+    account: str
+    mode: ReadingMode
+    path: str
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
+class KnownFile(msgspec.Struct):
+    """A log file as the last landing left it."""
+
+    file_id: int
+    source: str
+    account: str
+    path: str
+    inode: int
+    size: int
+    modified_ns: int
+    read_to: int
+    lines: int
+    status: str
+
+
+class FileState(msgspec.Struct):
+    """How to go on reading a file."""
+
+    sequence: str = ""
+    head: bytes = b""
+    tail: bytes = b""
+    state: dict[str, Any] = {}
+
+
+class Sweep(msgspec.Struct):
+    """Everything that was found in the places of all sources."""
+
+    files: list[SweptFile]
+    unreadable: list[tuple[str, Unreadable]]
+    places: list[tuple[str, Place]]
+    digest: tuple[str, int]
+    """Digest over everything found, and the number of files, as `unchanged.digest` makes them."""
+
+
+class FileToRead(msgspec.Struct):
+    """A file that is new or has changed. `file_id` is its number, also when it is new."""
+
+    file_id: int
+    file: SweptFile
+    before: KnownFile | None = None
+    state: FileState | None = None
+
+    @property
+    def new_bytes(self) -> int:
+        """How many bytes reading will probably have to look at."""
+        if self.before is not None and self.file.mode == "lines" and self.file.size >= self.before.read_to:
+            return self.file.size - self.before.read_to
+        return self.file.size
+
+
+class Changes(msgspec.Struct):
+    """What differs from the last landing: files to read, files that only moved, files that are gone or back."""
+
+    to_read: list[FileToRead] = []
+    moved: list[tuple[SweptFile, KnownFile]] = []
+    gone: list[KnownFile] = []
+    returned: list[KnownFile] = []
+
+
+def places(sources: Iterable[Source], settings: Settings) -> list[tuple[str, Place]]:
+    """Every place of every source, in order of importance, with the source's name."""
+    return [
+        (source.name, place)
+        for source in sources
+        for place in source.places(
+            settings.environment, [(root.path, root.account) for root in settings.roots if root.source == source.name]
+        )
+    ]
+
+
+def sweep_places(all_places: Sequence[tuple[str, Place]]) -> Sweep:
+    """Looks through all places; every file is found once, by the first place that reaches it."""
+    everything = list(sweep_all(sweep_plan(all_places)))
+    sweep = Sweep([], [], list(all_places), digest(everything))
+    watched: list[tuple[str, Found]] = []
+    by_path: dict[str, SweptFile] = {}
+    for number, found in everything:
+        source, place = all_places[number]
+        if isinstance(found, Unreadable):
+            sweep.unreadable.append((source, found))
+            continue
+        ending = next((ending for ending in place.watched if found.path.endswith(ending)), None)
+        if ending is not None:
+            watched.append((found.path.removesuffix(ending), found))
+            continue
+        file = SweptFile(source, place.account, place.mode, *found)
+        by_path[file.path] = file
+        sweep.files.append(file)
+    for path, beside in watched:
+        if (watching := by_path.get(path)) is not None:
+            watching.size += beside.size
+            watching.modified_ns = max(watching.modified_ns, beside.modified_ns)
+    return sweep
+
+
+def sweep_plan(all_places: Sequence[tuple[str, Place]]) -> list[tuple[str, tuple[str, ...]]]:
+    """The places in the form the sweep takes: top and endings."""
+    return [(place.path, place.endings + place.watched) for _, place in all_places]
+
+
+def compare(swept: Sequence[SweptFile], known: Iterable[KnownFile], *, full: bool = False) -> Changes:
+    """Compares what is there with what was known; with `full`, everything that is there is to be read."""
+    by_path = {file.path: file for file in known}
+    present = {file.path for file in swept}
+    missing = [file for path, file in by_path.items() if path not in present]
+    by_inode = {(file.source, file.inode): file for file in missing}
+    changes = Changes()
+    moved: set[int] = set()
+    next_id = max((file.file_id for file in by_path.values()), default=0) + 1
+    for file in swept:
+        before = by_path.get(file.path)
+        if before is None:
+            before = by_inode.get((file.source, file.inode))
+            if before is not None and before.file_id not in moved and file.size >= before.size:
+                moved.add(before.file_id)
+                changes.moved.append((file, before))
+            else:
+                before = None
+        unchanged = before is not None and (before.inode, before.size, before.modified_ns) == (
+            file.inode,
+            file.size,
+            file.modified_ns,
+        )
+        if full or before is None or not unchanged or before.status == "unreadable":
+            if before is None:
+                changes.to_read.append(FileToRead(next_id, file))
+                next_id += 1
+            else:
+                changes.to_read.append(FileToRead(before.file_id, file, before))
+        elif before.status == "gone" and before.file_id not in moved:
+            changes.returned.append(before)
+    changes.gone = [file for file in missing if file.status != "gone" and file.file_id not in moved]
+    return changes
+
+
+def continuation(task: FileToRead, *, full: bool) -> LogFile:
+    """From where to read a file that is new or has changed.
+
+    Lines are read on where they ended, when what was read is still in place; a database keeps its reader's state
+    while it is the same file; everything else starts anew, under a new sequence if it was rewritten.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    file, before, state = task.file, task.before, task.state
+    fresh = LogFile(
+        path=file.path,
+        sequence=f"{task.file_id}.0",
+        account=before.account if before else file.account,
+        modified_ms=file.modified_ns // 1_000_000,
+    )
+    if before is None or state is None:
+        return fresh
+    if file.mode == "lines":
+        in_place = file.size >= before.read_to and digests(file.path, before.read_to) == (state.head, state.tail)
+    elif file.mode == "database":
+        in_place = file.inode == before.inode
+    else:
+        in_place = (file.size, file.modified_ns) == (before.size, before.modified_ns)
+    if not in_place:
+        return msgspec.structs.replace(fresh, sequence=_following(state.sequence))
+    # The same size with a new time may hide a rewrite in the middle: reading it all again is harmless.
+    touched = file.mode == "lines" and file.size == before.size and file.modified_ns != before.modified_ns
+    if full or touched or file.mode == "document":
+        return msgspec.structs.replace(fresh, sequence=state.sequence)
+    return msgspec.structs.replace(
+        fresh, sequence=state.sequence, offset=before.read_to, line=before.lines, state=dict(state.state)
+    )
+
+
+def _following(sequence: str) -> str:
+    """The name of a file's next incarnation: `12.0` → `12.1`."""
+    file_id, _, number = sequence.partition(".")
+    return f"{file_id}.{int(number or 0) + 1}"
+
+
+def digests(path: str, read_to: int) -> tuple[bytes, bytes]:
+    """Digests of a file's first bytes and of the bytes just before `read_to`."""
+    with open(path, "rb") as stream:
+        head = stream.read(min(HEAD_BYTES, read_to))
+        stream.seek(max(0, read_to - TAIL_BYTES))
+        tail = stream.read(min(TAIL_BYTES, read_to))
+    return hashlib.blake2b(head, digest_size=16).digest(), hashlib.blake2b(tail, digest_size=16).digest()
+
+
+def batches(to_read: Sequence[FileToRead], largest_bytes: int, most_files: int) -> Iterator[list[FileToRead]]:
+    """Splits the work so that each transaction and its memory stay small, whatever the history."""
+    batch: list[FileToRead] = []
+    size = 0
+    for task in sorted(to_read, key=lambda task: (task.file.source, task.file.path)):
+        batch.append(task)
+        size += task.new_bytes
+        if size >= largest_bytes or len(batch) >= most_files:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,78 @@
+"""The main job: land what changed, build the touched days, publish. What `kharcha sync` and its assets share."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from kharcha_pipeline import stages, unchanged
+from kharcha_pipeline.pricing.prices import Prices, load_prices
+from kharcha_pipeline.settings import Settings
+from kharcha_pipeline.sources.landing import LandingResult, Progress, land
+from kharcha_pipeline.sources.registry import SOURCES
+from kharcha_pipeline.sources.scanner import sweep_plan
+from kharcha_pipeline.stages import BuildResult
+from kharcha_pipeline.warehouse.warehouse import Warehouse
+
+
+class SyncResult(msgspec.Struct):
+    """What one sync did."""
+
+    landing: LandingResult
+    built: BuildResult
+    published: bool
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Cost of the touched days in USD; `None` when nothing in them is priced."""
+        costs = [day.cost_usd for day in self.built.statistics.get("daily_usage", {}).values()]
+        priced = [cost for cost in costs if cost is not None]
+        return sum(priced, Decimal(0)) if priced else None
+
+    @property
+    def unpriced_events(self) -> int:
+        """Events of the touched days whose price is not known."""
+        return sum(day.unpriced_events for day in self.built.statistics.get("daily_usage", {}).values())
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def sync(settings: Settings, *, full: bool = False, progress: Progress = no_progress) -> SyncResult:
+    """Lands what changed, builds the touched days and publishes; may be repeated or killed at any point.
+
+    Args:
+        settings: data directory, zone, prices, roots.
+        full: read and settle everything again.
+        progress: told how many bytes of how many are read.
+
+    Raises:
+        SettingsError, PriceBookError: when a setting or the prices file is wrong.
+        WarehouseError, LockTimeoutError: when the warehouse cannot be used.
+    """
+    warehouse = Warehouse(settings.data_directory)
+    prices = load_prices(settings.prices)
+    landing = land(warehouse, settings, SOURCES, full=full, progress=progress)
+    built = stages.build_stale(warehouse, prices)
+    published = warehouse.publish()
+    _remember(warehouse, settings, prices, landing)
+    return SyncResult(landing, built, published)
+
+
+def _remember(warehouse: Warehouse, settings: Settings, prices: Prices, landing: LandingResult) -> None:
+    """Lets the next sync return at once if it finds all as it is now, provided nothing is left to do."""
+    if landing.sweep is None or landing.sweep.unreadable or landing.unreadable:
+        return
+    variables = [name for source in SOURCES for name in source.variables]
+    with warehouse.quiet() as connection:
+        if stages.waiting(connection, prices):
+            return
+    unchanged.remember(
+        settings.environment,
+        variables,
+        [str(settings.prices)] if settings.prices else [],
+        sweep_plan(landing.sweep.places),
+        landing.sweep.digest,
+    )

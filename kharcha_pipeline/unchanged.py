@@ -1,0 +1,141 @@
+"""Tells, with the standard library alone, that a sync has nothing to do.
+
+A sync that leaves nothing waiting remembers what it saw: a digest over every log file's path, inode, size and
+time, the settings in force, the price data, and the state of the two databases. As long as all of that is the
+same, the next sync returns before any dependency is imported. The memory is disposable: without it, or when
+anything differs, the sync simply looks properly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from time import strftime
+from typing import Any
+
+from kharcha_pipeline import __version__, locations
+from kharcha_pipeline.sources.sweep import Found, Unreadable, sweep_all
+
+SCHEMA = 1
+VARIABLES = (
+    "HOME",
+    "KHARCHA_CONFIG",
+    "KHARCHA_DATA_DIR",
+    "KHARCHA_MACHINE",
+    "KHARCHA_PRICES",
+    "KHARCHA_TIMEZONE",
+    "XDG_CONFIG_HOME",
+)
+
+Signature = list[int] | None
+"""Inode, size and modification time of a file; `None` when it is not there."""
+
+
+def memory_path(data_directory: str) -> str:
+    """Where the memory of the last complete sync is kept."""
+    return os.path.join(data_directory, "unchanged.json")
+
+
+def digest(found: Iterable[tuple[int, Found | Unreadable]]) -> tuple[str, int]:
+    """A digest over a sweep, and the number of files in it. What cannot be read makes every digest different."""
+    state = blake2b(digest_size=16)
+    files = 0
+    for number, file in found:
+        if type(file) is Found:
+            files += 1
+            state.update(f"{number}\0{file.path}\0{file.inode}\0{file.size}\0{file.modified_ns}\n".encode())
+        else:
+            state.update(os.urandom(16))
+    return state.hexdigest(), files
+
+
+def signature(path: str) -> Signature:
+    """What tells that a file is still the same."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def price_data() -> str:
+    """The file by which the installed price catalogue is recognized."""
+    for top in sys.path:
+        path = os.path.join(top, "genai_prices", "__init__.py")
+        if os.path.exists(path):
+            return path
+    return ""
+
+
+def circumstances(environment: Mapping[str, str], variables: Sequence[str]) -> dict[str, Any]:
+    """Everything but the log files that decides what a sync would do."""
+    directory = locations.data_directory(environment)
+    files = [
+        locations.config_file(environment),
+        environment.get("KHARCHA_PRICES", ""),
+        price_data(),
+        os.path.join(directory, "warehouse.duckdb"),
+        os.path.join(directory, "warehouse.duckdb.wal"),
+        os.path.join(directory, "kharcha.duckdb"),
+    ]
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "today": strftime("%Y-%m-%d"),
+        "variables": {name: environment.get(name) for name in sorted({*VARIABLES, *variables})},
+        "files": {path: signature(path) for path in files},
+    }
+
+
+def remember(
+    environment: Mapping[str, str],
+    variables: Sequence[str],
+    settings_files: Sequence[str],
+    plan: Sequence[tuple[str, tuple[str, ...]]],
+    swept: tuple[str, int],
+) -> None:
+    """Stores what a complete sync saw.
+
+    Args:
+        environment: the environment of the sync.
+        variables: environment variables of the sources.
+        settings_files: further files the settings name, such as the prices file.
+        plan: the swept tops and endings.
+        swept: digest and number of files of the sweep the sync began with.
+    """
+    memory = {
+        "circumstances": circumstances(environment, variables),
+        "settings_files": {path: signature(path) for path in settings_files},
+        "plan": plan,
+        "digest": swept[0],
+        "files": swept[1],
+    }
+    path = memory_path(locations.data_directory(environment))
+    fresh = f"{path}.{os.getpid()}.new"
+    with open(fresh, "w", encoding="utf-8", opener=_private) as stream:
+        json.dump(memory, stream)
+    os.replace(fresh, path)
+
+
+def unchanged_files(environment: Mapping[str, str]) -> int | None:
+    """The number of log files when nothing at all changed since the last complete sync, else `None`."""
+    try:
+        with open(memory_path(locations.data_directory(environment)), encoding="utf-8") as stream:
+            memory = json.load(stream)
+        then = memory["circumstances"]
+        if then != circumstances(environment, list(then["variables"])):
+            return None
+        if any(signature(path) != before for path, before in memory["settings_files"].items()):
+            return None
+        plan = [(top, tuple(endings)) for top, endings in memory["plan"]]
+        now, files = digest(sweep_all(plan))
+        return files if now == memory["digest"] else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
