@@ -1,0 +1,112 @@
+"""Reads SQLite databases that belong to somebody else, without leaving a trace beside them.
+
+Opening a database in WAL mode, even read-only, creates `-shm` and `-wal` files beside it. So a database whose
+`-wal` holds nothing is opened as immutable, and one whose `-wal` holds something is copied with it to a temporary
+directory of our own. Either is safe only while the owner writes nothing into the database file itself: that is
+checked afterwards, and the reading is done again when it did.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
+
+Answer = TypeVar("Answer")
+
+ATTEMPTS = 5
+BUSY_SECONDS = 5.0
+
+_PENDING = ("-wal", "-journal")
+"""Endings of the files that hold what is not in the database file yet. The `-shm` is rebuilt from the `-wal`."""
+
+_WAL_HEADER = 32
+"""Bytes. The header's salts change whenever the owner starts the `-wal` from its beginning again."""
+
+
+class _State(NamedTuple):
+    """What must stay the same while a database is read or copied; its `-wal` may grow meanwhile."""
+
+    inode: int
+    size: int
+    modified_ns: int
+    wal_header: bytes
+
+
+def read_snapshot(path: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    """What `read` answers about one consistent state of the database, seen in one read transaction.
+
+    `read` may be called again and must not keep anything from an earlier call. Text columns come as bytes: what
+    somebody else wrote need not be UTF-8.
+
+    Raises:
+        sqlite3.DatabaseError: when the file is no database, or damaged.
+        OSError: when the file cannot be read, or its owner never left it alone for long enough.
+    """
+    for _ in range(ATTEMPTS):
+        before = _state(path)
+        pending = [ending for ending in _PENDING if _size(path + ending)]
+        try:
+            answer = _read_copy(path, pending, before, read) if pending else _read_in_place(path, before, read)
+        except sqlite3.DatabaseError:
+            if _state(path) == before:
+                raise
+        except _Disturbed:
+            continue
+        else:
+            return answer
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+
+class _Disturbed(Exception):  # noqa: N818 - nothing is wrong, only to be done again
+    """The owner wrote while we read."""
+
+
+def _read_in_place(path: str, before: _State, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    answer = _read(f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1", read)
+    if _state(path)[:3] != before[:3]:
+        raise _Disturbed
+    return answer
+
+
+def _read_copy(path: str, pending: list[str], before: _State, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    with TemporaryDirectory(prefix="kharcha-") as directory:
+        copy = Path(directory, "copy.db")
+        for ending in ("", *pending):
+            try:
+                shutil.copyfile(path + ending, f"{copy}{ending}")
+            except FileNotFoundError:  # the owner closed its database meanwhile
+                raise _Disturbed from None
+        if _state(path) != before:
+            raise _Disturbed
+        return _read(f"{copy.as_uri()}?mode=rw", read)
+
+
+def _read(uri: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        connection.text_factory = bytes
+        connection.execute("BEGIN")
+        return read(connection)
+
+
+def _state(path: str) -> _State:
+    status = os.stat(path)
+    try:
+        with open(f"{path}-wal", "rb") as wal:
+            header = wal.read(_WAL_HEADER)
+    except FileNotFoundError:
+        header = b""
+    return _State(status.st_ino, status.st_size, status.st_mtime_ns, header)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
