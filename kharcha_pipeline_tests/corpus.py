@@ -119,10 +119,15 @@ def write_corpus(
 
 
 class Corpus:
-    """Writes sessions below a home directory and keeps the truth about them."""
+    """Writes sessions below a home directory and keeps the truth about them.
 
-    def __init__(self, home: Path, seed: int | str, *, filler: int = 30, binary: bool = True) -> None:
-        self.home, self.seed, self.filler, self.binary = home, seed, filler, binary
+    `trouble` scales how often what is hard to read occurs: 0 for never.
+    """
+
+    def __init__(
+        self, home: Path, seed: int | str, *, filler: int = 30, binary: bool = True, trouble: float = 1.0
+    ) -> None:
+        self.home, self.seed, self.filler, self.binary, self.trouble = home, seed, filler, binary, trouble
         self.truth: Truth = defaultdict(Tokens)
         self.projects = set(PROJECTS)
         self.transcripts: dict[
@@ -169,7 +174,7 @@ class Corpus:
 
         def said(journal: Journal, kind: str, message: dict[str, Any], **more: Any) -> None:
             journal.add(
-                {"parentUuid": None, "isSidechain": False, "userType": "external", "cwd": session.project}
+                {"parentUuid": None, "isSidechain": False, "cwd": session.project}
                 | {
                     "sessionId": own,
                     "version": "2.4.11",
@@ -184,10 +189,10 @@ class Corpus:
         def respond(journal: Journal, **more: Any) -> dict[str, Any]:
             """One response: a line for every content block, the output growing up to the last one."""
             model = GATEWAY_MODEL if gateway else rng.choice(session.models)
-            written = scribe.tokens(9_000)
+            written = scribe.tokens(14_000)
             one_hour = written // 3 if chance(0.3) else 0
             tokens = Tokens(
-                1, scribe.tokens(30), scribe.tokens(900), scribe.tokens(60_000), written - one_hour, one_hour
+                1, scribe.tokens(30), scribe.tokens(2_000), scribe.tokens(55_000), written - one_hour, one_hour
             )
             split = {"ephemeral_5m_input_tokens": tokens.cache_write_5m, "ephemeral_1h_input_tokens": one_hour}
             if not one_hour and chance(0.2):
@@ -296,7 +301,7 @@ class Corpus:
             total = {name: total[name] + last[name] for name in total}
             if keeps_records:
                 record(scribe.id("resp_"), last)
-            info = {"total_token_usage": total, "last_token_usage": last, "model_context_window": 400_000}
+            info = {"total_token_usage": total, "last_token_usage": last, "model_context_window": 1_000_000}
             counter = {"type": "token_count", "info": info, "rate_limits": {"plan_type": "plus"}}
             add("event_msg", counter)
             while chance(0.4):  # the counter is emitted again whenever the rate limits change
@@ -521,7 +526,7 @@ class _Scribe:
         self._corpus = corpus
 
     def chance(self, probability: float) -> bool:
-        return self.rng.random() < probability
+        return self.rng.random() < probability * self._corpus.trouble
 
     def wait(self, seconds: int) -> None:
         """Lets up to twice so many seconds pass, and never none."""

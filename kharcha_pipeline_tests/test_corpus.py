@@ -12,6 +12,8 @@ import pytest
 
 from kharcha_pipeline.sources.source import Source
 from kharcha_pipeline_tests.corpus import Tokens, Truth, append_corpus, main, merged, write_corpus
+from kharcha_pipeline_tests.make_sample import LAST_DAY as SAMPLE_DAY
+from kharcha_pipeline_tests.make_sample import SAMPLE, write_sample
 from kharcha_pipeline_tests.sources.reading import settled_tree
 
 LAST_DAY = date(2026, 10, 31)
@@ -86,3 +88,30 @@ def test_the_command_writes_the_truth_beside_the_home_directory(tmp_path: Path) 
     rows = json.loads((tmp_path / "truth.json").read_text())
     assert {row["source"] for row in rows} == set(SOURCES)
     assert (tmp_path / "home" / ".claude" / "projects").is_dir()
+
+
+def test_the_bundled_sample_is_what_its_script_writes(tmp_path: Path) -> None:
+    write_sample(tmp_path)
+    bundled = {path: data for path, (data, _) in contents(SAMPLE / "home").items()}
+    assert bundled == {path: data for path, (data, _) in contents(tmp_path).items()}
+
+
+def test_the_bundled_sample_is_small_plain_text() -> None:
+    files = [data for data, _ in contents(SAMPLE / "home").values()]
+    assert len(files) <= 60
+    assert sum(map(len, files)) <= 300_000
+    assert all(data.isascii() for data in files)
+
+
+def test_the_bundled_sample_has_every_source_up_to_its_last_day(tmp_path: Path) -> None:
+    truth = write_sample(tmp_path)
+    days = {day for day, _, _ in truth}
+    assert max(days) == SAMPLE_DAY.date()
+    assert (max(days) - min(days)).days == 21
+    assert {source for _, source, _ in truth} == set(SOURCES)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_reads_the_bundled_sample(tmp_path: Path, name: str) -> None:
+    truth = write_sample(tmp_path)
+    assert told(name, SAMPLE / "home") == of(truth, name)
