@@ -476,21 +476,26 @@ Key = tuple[str, ...]
 
 def _grouped(said: Sequence[ClaudeRecord]) -> dict[Key, list[ClaudeRecord]]:
     """Copies of the same response, by what identifies it."""
-    origins = {record.session: record.origin for record in said if record.origin}
-    groups: dict[Key, list[ClaudeRecord]] = defaultdict(list)
-    empty_prompts: list[ClaudeRecord] = []
+    origins: dict[str, str] = {}
     for record in said:
-        if record.message and not record.request and not any(_prompt(record.usage)):
-            empty_prompts.append(record)
-        else:
-            groups[_origin_key(record, origins)].append(record)
-    # A placeholder without prompt counts belongs to a response of its session, if there is one.
-    for record in empty_prompts:
+        if record.origin:
+            origins[record.session] = min(record.origin, origins.get(record.session, record.origin))
+    groups: dict[Key, list[ClaudeRecord]] = defaultdict(list)
+    placeholders: dict[Key, list[ClaudeRecord]] = defaultdict(list)
+    for record in said:
         key = _origin_key(record, origins)
-        candidates = [other for other in groups if other[0] == "session" and other[1:3] == key[1:3] and other != key]
-        if candidates:
-            key = min(candidates, key=lambda other: min(map(_preference, groups[other])))
-        groups[key].append(record)
+        (groups if key[0] != "session" or any(_prompt(record.usage)) else placeholders)[key].append(record)
+    # A placeholder without prompt counts belongs to the best response of its session, if there is one.
+    homes = {
+        key: min(
+            (other for other in groups if other[:3] == key[:3]),
+            key=lambda other: min(map(_preference, groups[other])),
+            default=key,
+        )
+        for key in placeholders
+    }
+    for key, records in placeholders.items():
+        groups[homes[key]].extend(records)
     return groups
 
 
@@ -503,15 +508,19 @@ def _origin_key(record: ClaudeRecord, origins: Mapping[str, str]) -> Key:
     if record.message and record.request:
         return ("request", record.message, record.request)
     if record.message:
-        session = record.origin or record.session
-        visited = {record.session}
-        while session in origins and session not in visited:
-            visited.add(session)
-            session = origins[session]
+        session = _first_session(record.origin or record.session, origins)
         return ("session", record.message, session, *map(str, _prompt(record.usage)))
     if record.uuid:
         return ("line", record.uuid)
     return ("content", record.session, str(record.at), record.model, *map(str, _prompt(record.usage)))
+
+
+def _first_session(session: str, origins: Mapping[str, str]) -> str:
+    """The session at the end of a chain of copies; of sessions that claim to come from each other, the smallest."""
+    visited = [session]
+    while (session := origins.get(session, session)) not in visited:
+        visited.append(session)
+    return session if session == visited[-1] else min(visited[visited.index(session) :])
 
 
 def _without_replays(groups: Mapping[Key, list[ClaudeRecord]], kept: Mapping[Key, ClaudeRecord]) -> Iterator[Key]:

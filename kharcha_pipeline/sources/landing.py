@@ -40,6 +40,7 @@ from kharcha_pipeline.sources.scanner import (
 from kharcha_pipeline.sources.source import Source
 from kharcha_pipeline.sources.sweep import reason
 from kharcha_pipeline.warehouse import ledger
+from kharcha_pipeline.warehouse.script import run_script
 from kharcha_pipeline.warehouse.spill import spilled
 from kharcha_pipeline.warehouse.warehouse import Warehouse
 from kharcha_pipeline.warehouse.zone import pin_machine, pin_zone, pinned_machine, pinned_zone
@@ -317,9 +318,9 @@ class _Landing:
         families.relate(wanted)
         with spilled(self.directory, families.settled(wanted), _SETTLED_COLUMNS) as rows:
             connection.execute(f"CREATE OR REPLACE TEMP TABLE settled_now AS FROM {rows}")
-        connection.execute(_SETTLEMENT, {"source": families.source.name, "zone": self.zone, "machine": self.machine})
+        run_script(connection, _SETTLEMENT, {"source": families.source.name, "zone": self.zone, "machine": self.machine})
         name_models(connection)
-        connection.execute(_CHANGES, {"reason": why})
+        run_script(connection, _CHANGES, {"reason": why})
         days = [
             row[0]
             for row in connection.execute(
@@ -417,7 +418,7 @@ def name_models(connection: duckdb.DuckDBPyConnection) -> None:
         named = names(source, provider_raw, model_raw)
         connection.execute(
             "INSERT INTO raw.model_names VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [source, provider_raw, model_raw, named.provider, named.model, named.route, named.service_tier],
+            [source, provider_raw, model_raw, named.provider, named.model, named.route, named.service_tier_hint],
         )
 
 
