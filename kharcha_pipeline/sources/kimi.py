@@ -377,7 +377,7 @@ class _Reader:
         if not self._plausible(moment):
             self._reject(line, TIME_OUT_OF_RANGE)
             return
-        occurrence = 0 if usage.message_id or usage.untimed else self._occurrence(usage.family, moment)
+        occurrence = 0 if usage.message_id else self._occurrence(usage.family, moment)
         usage = msgspec.structs.replace(usage, time=moment, time_quality=quality, occurrence=occurrence)
         self._records.append(UsageRecord(usage.family, usage, line.position, line.number))
 
@@ -422,8 +422,10 @@ class _Reader:
 
 
 def _looks_like_an_object(data: bytes) -> bool:
+    if data[:1] == b"{" and data[-1:] == b"}":
+        return True
     stripped = data.strip()
-    return not stripped or (stripped.startswith(b"{") and stripped.endswith(b"}"))
+    return not stripped or (stripped[:1] == b"{" and stripped[-1:] == b"}")
 
 
 class _CliReader(_Reader):
@@ -468,12 +470,15 @@ class _CliReader(_Reader):
     @cached_property
     def _model(self) -> _Model:
         """The configured model; a subagent's `meta.json` may name another one."""
-        launched = _object(
-            _settings(self.wire.session / "subagents" / self.wire.agent / "meta.json").get("launch_spec")
-        )
-        chosen = text(launched.get("effective_model")) if self.wire.agent else ""
+        launch: dict[str, Any] = {}
+        if self.wire.agent:
+            launch = _object(
+                _settings(self.wire.session / "subagents" / self.wire.agent / "meta.json").get("launch_spec")
+            )
         settings = _settings(self.wire.root / "config.toml") or _settings(self.wire.root / "config.json")
-        alias = chosen or text(settings.get("default_model")) or text(settings.get("model"))
+        alias = (
+            text(launch.get("effective_model")) or text(settings.get("default_model")) or text(settings.get("model"))
+        )
         if not alias:
             return _Model(FALLBACK_MODEL, "fallback", VENDOR)
         model = _object(_object(settings.get("models")).get(alias))
@@ -528,8 +533,9 @@ class _CodeReader(_Reader):
             return None
         counts = _object(said.get("usage"))
         model = text(said.get("model"))
-        asked_for = _LATEST if _is_symbol(model) else model
-        provider, request_model = self.state["requests"].get(asked_for, ("", ""))
+        requests = self.state["requests"]
+        request = requests.get(model) or (requests.get(_LATEST) if _is_symbol(model) else None)
+        provider, request_model = request or ("", "")
         return KimiUsage(
             product="code",
             session_id=self.wire.session.name,

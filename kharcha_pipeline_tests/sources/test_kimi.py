@@ -286,6 +286,14 @@ def test_a_subagent_may_have_been_launched_with_another_model(tmp_path: Path) ->
     assert model(tmp_path) == [("deepseek-v4", "configured", "")]
 
 
+def test_a_response_read_before_and_after_configuring_has_the_configured_model(tmp_path: Path) -> None:
+    wire = cli(tmp_path, HEADER, at(0, usage(5, "m1")))
+    before = read(kimi, wire)
+    write(tmp_path / ".kimi" / "config.json", {"model": "kimi-k2.5"})
+    (response,) = settle(kimi, [before, read(kimi, wire)])
+    assert (response.model_raw, response.model_quality) == ("kimi-k2.5", "configured")
+
+
 def test_the_oldest_wires_have_no_header(tmp_path: Path) -> None:
     cli(tmp_path, at(0, usage(5)))
     assert outputs(found(tmp_path)) == [5]
@@ -343,6 +351,17 @@ def test_a_symbolic_model_is_the_one_last_asked_for(tmp_path: Path) -> None:
         used(3, 3, model=None),
     )
     assert model(tmp_path) == [("k3", "exact", "kimi"), ("fast", "exact", "openai"), ("k3", "exact", "kimi")]
+
+
+def test_a_symbolic_model_without_a_request_of_its_own_is_the_latest_one_asked_for(tmp_path: Path) -> None:
+    code(
+        tmp_path,
+        CODE_HEADER,
+        {"type": "llm.request", "provider": "kimi", "model": "k3"},
+        used(1, 1, model="__x__"),
+        used(2, 2, model="kimi-code/k2p6"),
+    )
+    assert model(tmp_path) == [("k3", "exact", "kimi"), ("kimi-code/k2p6", "exact", "moonshotai")]
 
 
 def test_a_symbolic_model_that_no_request_explains_stays_unknown(tmp_path: Path) -> None:
@@ -505,8 +524,9 @@ def test_without_a_line_before_it_a_missing_time_is_that_of_the_line_after(tmp_p
     assert [(one.occurred_at - START_MS, one.time_quality) for one in found(tmp_path)] == [(40, "neighbour")] * 2
 
 
-def test_without_any_time_the_file_s_time_stands_in_until_a_line_tells_better(tmp_path: Path) -> None:
-    wire = cli(tmp_path, HEADER, {"message": usage(5)}, {"message": usage(5)})
+@pytest.mark.parametrize("ids", [(None, None), ("m1", "m2")])
+def test_without_any_time_the_file_s_time_stands_in_until_a_line_tells_better(tmp_path: Path, ids: Any) -> None:
+    wire = cli(tmp_path, HEADER, *({"message": usage(5, message_id)} for message_id in ids))
     set_modified(wire, START_MS + 99_000)
     first = read(kimi, wire)
     assert [(one.occurred_at, one.time_quality) for one in settle(kimi, [first])] == [
@@ -531,10 +551,10 @@ def test_without_any_time_the_file_s_time_stands_in_until_a_line_tells_better(tm
 
 def test_a_torn_last_line_waits(tmp_path: Path) -> None:
     whole, rest = line(at(0, usage(5, "m1"))), line(at(1, usage(6, "m2")))
-    wire = cli(tmp_path, whole, rest[:40])
+    wire = cli(tmp_path, whole, rest[:-9])
 
     first = read(kimi, wire)
-    assert (first.offset, first.line, first.pending, first.rejects) == (len(whole), 1, 40, [])
+    assert (first.offset, first.line, first.pending, first.rejects) == (len(whole), 1, len(rest) - 9, [])
     assert outputs(settle(kimi, [first])) == [5]
 
     wire.write_bytes(whole + rest)
@@ -554,6 +574,18 @@ def test_a_complete_last_line_without_its_end_is_used_and_read_again(tmp_path: P
     second = read(kimi, wire, first)
     assert settle(kimi, [first, second]) == settle(kimi, [first])
     assert second.offset == wire.stat().st_size
+
+
+def test_what_a_reading_hands_on_stays_small_and_is_not_changed_by_the_next(tmp_path: Path) -> None:
+    wire = code(tmp_path, CODE_HEADER, *(used(output, output) for output in range(1, 300)))
+    first = read(kimi, wire)
+    handed_on = json.dumps(first.state)
+    assert len(handed_on) < 300
+
+    with wire.open("ab") as file:
+        file.write(line(used(7, 900)))
+    read(kimi, wire, first)
+    assert json.dumps(first.state) == handed_on
 
 
 CLI_WIRE = b"".join(
