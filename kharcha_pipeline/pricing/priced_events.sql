@@ -1,0 +1,53 @@
+-- What each usage event costs: one row per event, from `usage_events` and `chosen_rates` alone.
+-- A reported cost above 0 stands. Otherwise all tokens of the request are billed at the rates of its variant, of its
+-- whole prompt's context tier and of the minute it was made at; when no such rates are known, the cost is NULL.
+-- Rates are decimals of 12 places per token, so no product is rounded and sums agree in any order.
+WITH events AS (
+    SELECT *,
+        CAST(DATE '1970-01-01' + CAST(epoch_ms(occurred_at) // 86400000 AS INTEGER) AS DATE) AS utc_day,
+        CAST((epoch_ms(occurred_at) // 60000) % 1440 AS INTEGER) AS utc_minute,
+        coalesce(reported_cost_usd > 0, false) AS is_reported,
+        -- A sum of several requests says nothing about the length of any one prompt: base tier.
+        CASE WHEN evidence = 'aggregate' THEN 0
+            ELSE input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens
+        END AS prompt_tokens
+    FROM usage_events
+    WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))
+)
+SELECT
+    events.* EXCLUDE (utc_day, utc_minute, is_reported, prompt_tokens),
+    CASE WHEN is_reported THEN reported_cost_usd
+        ELSE CAST(
+            input_tokens * rates.input_rate + output_tokens * rates.output_rate
+            + cache_read_tokens * rates.cache_read_rate + cache_write_5m_tokens * rates.cache_write_5m_rate
+            + cache_write_1h_tokens * rates.cache_write_1h_rate
+            + web_search_requests * coalesce(rates.web_search_rate, CAST(0 AS DECIMAL(18, 12)))
+            AS DECIMAL(38, 12))
+    END AS cost_usd,
+    CASE WHEN is_reported OR rates.basis = 'free' THEN 'exact'
+        WHEN rates.price_model IS NOT NULL THEN 'estimated'
+        ELSE 'unpriced'
+    END AS pricing_status,
+    rates.price_provider,
+    rates.price_model,
+    rates.snapshot_day,
+    rates.snapshot_revision,
+    rates.variant AS price_variant,
+    rates.prompt_over AS price_tier,
+    CASE WHEN is_reported THEN 'reported' ELSE rates.basis END AS price_basis
+FROM events
+LEFT JOIN chosen_rates AS rates
+    ON rates.used_source = events.source
+    AND rates.used_provider = events.provider
+    AND rates.used_model = events.model
+    AND rates.used_route = events.route
+    AND rates.used_model_raw = events.model_raw
+    AND rates.snapshot_day = events.utc_day
+    AND rates.service_tier = events.service_tier
+    AND events.prompt_tokens > rates.prompt_over
+    AND events.prompt_tokens <= rates.prompt_up_to
+    AND events.utc_minute >= rates.from_minute
+    AND events.utc_minute < rates.until_minute
+    AND NOT events.is_reported
+    -- Searches without a known price leave the whole event unpriced.
+    AND (events.web_search_requests = 0 OR rates.web_search_rate IS NOT NULL)
