@@ -39,7 +39,7 @@ NO_JSON = "not a JSON object"
 NO_SQLITE = "not a SQLite database"
 DAMAGED = "database is damaged"
 UNREADABLE_TABLE = "table cannot be read"
-TIME_OUT_OF_RANGE = "time is out of range"
+NO_TIME = "time is missing or out of range"
 
 LARGEST_STEP = 64 * 1024
 """Bytes. A `step-finish` part holds a few numbers and a snapshot's hash; a larger file is another kind of part."""
@@ -516,6 +516,8 @@ def _tokens(value: object) -> OpenCodeTokens:
 
 def _instant(value: object) -> int | None:
     """An instant as number or text, in milliseconds or, in tools that write the same format, in seconds."""
+    if type(value) is int and _LARGEST_SECONDS < value < 100 * _LARGEST_SECONDS:
+        return value  # nearly always
     if type(value) is str and re.fullmatch(r"\s*\d{1,18}(\.\d*)?\s*", value):
         value = Decimal(value.strip())
     if isinstance(value, int | float | Decimal) and value <= _LARGEST_SECONDS:
@@ -626,7 +628,7 @@ def _usage(
         return None
     when = _when(candidates)
     if when is None:
-        return Reject(TIME_OUT_OF_RANGE)
+        return Reject(NO_TIME)
     return msgspec.structs.replace(usage, created=when[0], time_quality=when[1])
 
 
@@ -648,9 +650,7 @@ class _Tree:
 
     def reading(self) -> Reading:
         """What the file says, by where it lies."""
-        folder, name = os.path.split(self._file.path)
-        parent, owner = os.path.split(folder)
-        above, kind = os.path.split(parent)
+        above, kind, owner, name = (os.sep * 3 + self._file.path).rsplit(os.sep, 3)
         if kind == "message":
             self._read_message(above, owner, name)
         elif kind == "part":
@@ -658,7 +658,7 @@ class _Tree:
         elif os.path.basename(above) == "part":
             self._read_part(os.path.dirname(above), owner)
         elif kind == "session":
-            self._read_session(parent, name.removesuffix(".json"))
+            self._read_session(f"{above}{os.sep}{kind}", name.removesuffix(".json"))
         return self._reading
 
     def _read_message(self, base: str, session_id: str, name: str) -> None:
@@ -742,7 +742,7 @@ class _Tree:
 
     def _session(self, base: str, session_id: str) -> _Session:
         """What the session's file says, wherever it is. Only what was found is remembered: a file may yet come."""
-        sessions = base if os.path.basename(base) == "session" else os.path.join(base, "session")
+        sessions = base if _is_old(base) else f"{base}{os.sep}session"
         known = self._known_sessions.get((sessions, session_id))
         if known is not None:
             return known
@@ -760,6 +760,11 @@ class _Tree:
         if len(self._known_sessions) > 10_000:
             self._known_sessions.clear()
         self._known_sessions[sessions, session_id] = session
+
+
+def _is_old(base: str) -> bool:
+    """Whether a tree is of the shape in use until mid-2025."""
+    return base.endswith(("/session", f"{os.sep}session"))
 
 
 def _content_of(path: str, most: int = -1) -> bytes:
@@ -787,21 +792,16 @@ def _may_be_step(data: bytes) -> bool:
 
 def _steps_below(base: str, session_id: str, message_id: str) -> list[_Step]:
     """The `step-finish` parts of a message that can be read now; a broken one is rejected by its own reading."""
-    steps: dict[str, _Step] = {}
-    for directory in (
-        os.path.join(base, "part", message_id),
-        os.path.join(base, "part", session_id, message_id),
-    ):
-        for name in _listing(directory):
-            if not name.endswith(".json"):
-                continue
-            try:
-                data = _content_of(os.path.join(directory, name), LARGEST_STEP + 1)
-            except OSError:
-                continue
-            if (step := _step(name, data)) is not None:
-                steps[name] = step
-    return list(steps.values())
+    directory = f"{base}/part/{session_id}/{message_id}" if _is_old(base) else f"{base}/part/{message_id}"
+    steps = []
+    for name in _listing(directory):
+        try:
+            step = _step(name, _content_of(f"{directory}/{name}", LARGEST_STEP + 1))
+        except OSError:
+            continue
+        if step is not None:
+            steps.append(step)
+    return steps
 
 
 def _step(part_id: str, data: bytes) -> _Step | None:
@@ -888,15 +888,15 @@ class _Database:
         if table not in self._state:
             return None
         mark = _Mark(*self._state[table])
+        if not mark.row:
+            return mark  # it was empty
         found = self._connection.execute(f"SELECT id FROM {table} WHERE rowid = ?", (mark.row,)).fetchone()
         return mark if found is not None and _name(found[0]) == mark.row_id else None
 
     def _advance(self, table: str, updated: int) -> None:
         last = self._connection.execute(f"SELECT rowid, id FROM {table} ORDER BY rowid DESC LIMIT 1").fetchone()
-        if last is None:
-            self._state.pop(table, None)
-        else:
-            self._state[table] = list(_Mark(updated, last[0], _name(last[1])))
+        mark = _Mark(updated, last[0], _name(last[1])) if last else _Mark(0, 0, "")
+        self._state[table] = list(mark)
 
     def _read_sessions(self, table: str, columns: set[str]) -> None:
         selected = _selected(

@@ -92,6 +92,7 @@ def _read(uri: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         connection.text_factory = bytes
         connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now the transaction sees a state
         return read(connection)
 
 
