@@ -958,8 +958,8 @@ class _Database:
         """The `step-finish` parts of the messages that may be new. A migrated message keeps its id, and its parts."""
         steps: dict[str, list[_Step]] = defaultdict(list)
         if self._columns("part") >= {"id", "message_id", "data"}:
-            chosen = f"AND message_id IN (SELECT id FROM {table} {condition})" if condition else ""
-            query = f"SELECT id, message_id, data FROM part WHERE {_IS_STEP} {chosen}"
+            chosen = f"WHERE message_id IN (SELECT id FROM {table} {condition})" if condition else ""
+            query = f"SELECT id, message_id, data FROM part {chosen}"
             for part_id, message_id, data in self._connection.execute(query, parameters):
                 if (step := _step(_name(part_id), _bytes(data))) is not None:
                     steps[_name(message_id)].append(step)
