@@ -534,8 +534,8 @@ class _CodeReader(_Reader):
         counts = _object(said.get("usage"))
         model = text(said.get("model"))
         requests = self.state["requests"]
-        request = requests.get(model) or (requests.get(_LATEST) if _is_symbol(model) else None)
-        provider, request_model = request or ("", "")
+        asked_for = _LATEST if _is_symbol(model) and model not in requests else model
+        provider, request_model = requests.get(asked_for, ("", ""))
         return KimiUsage(
             product="code",
             session_id=self.wire.session.name,
