@@ -7,20 +7,20 @@ changes nothing. A stage and the version of the input it read are stored in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import duckdb
 import msgspec
 
 from kharcha_pipeline.events.usage_events import build_usage_events
-from kharcha_pipeline.pricing.prices import Prices
+from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.priced_events import build_priced_events
-from kharcha_pipeline.pricing.snapshots import capture_snapshots, price_sources_changed
+from kharcha_pipeline.pricing.snapshots import capture_snapshots, unpriced_days
 from kharcha_pipeline.rollups.rollups import build_daily_usage, build_session_usage
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.ledger import STAGES
-from kharcha_pipeline.warehouse.warehouse import Warehouse
+from kharcha_pipeline.warehouse.warehouse import Warehouse, fact, set_fact
 
 
 class DayStatistics(msgspec.Struct):
@@ -41,7 +41,7 @@ class BuildResult(msgspec.Struct):
 
 
 def build(
-    warehouse: Warehouse, prices: Prices, days: Sequence[date], stages: Sequence[str] = STAGES
+    warehouse: Warehouse, prices: PriceSources, days: Sequence[date], stages: Sequence[str] = STAGES
 ) -> BuildResult:
     """Builds the given local days of the given stages, in their order, in one transaction.
 
@@ -60,66 +60,68 @@ def build(
         return _build(connection, prices, sorted(set(days)), stages)
 
 
-def build_stale(warehouse: Warehouse, prices: Prices) -> BuildResult:
+def build_stale(warehouse: Warehouse, prices: PriceSources) -> BuildResult:
     """Builds every day on which some stage has not the wanted version, and days a new price may now price."""
     with warehouse.read() as connection:
-        waiting = bool(ledger.stale_days(connection)) or price_sources_changed(connection, prices)
-    if not waiting:
-        return BuildResult()
+        if not waiting(connection, prices):
+            return BuildResult()
     with warehouse.write() as connection:
-        want_unpriced_days(connection, prices)
+        want_newly_priced_days(connection, prices)
         days = ledger.stale_days(connection)
         return _build(connection, prices, days, STAGES) if days else BuildResult()
 
 
+def waiting(connection: duckdb.DuckDBPyConnection, prices: PriceSources) -> bool:
+    """Whether anything is left to build: a stale day, or prices that were not tried yet."""
+    return bool(ledger.stale_days(connection)) or _tried(connection) != (prices.digest, prices.today)
+
+
+def want_newly_priced_days(connection: duckdb.DuckDBPyConnection, prices: PriceSources) -> None:
+    """Raises the wanted version of days whose unpriced events may have a price now, once for every new chance.
+
+    New price sources are a chance for all of them; a new UTC day only for events dated to days that had not come.
+    """
+    tried = _tried(connection)
+    if tried == (prices.digest, prices.today):
+        return
+    days = unpriced_days(connection)
+    if tried is not None and tried[0] == prices.digest:
+        days = [day for day in days if day >= tried[1] - timedelta(days=1)]
+    ledger.want(connection, days)
+    set_fact(connection, "tried_prices", f"{prices.digest} {prices.today}")
+
+
+def _tried(connection: duckdb.DuckDBPyConnection) -> tuple[str, date] | None:
+    """Digest of the price sources and the UTC day of the last attempt to price what had no price."""
+    text = fact(connection, "tried_prices")
+    if text is None:
+        return None
+    digest, _, day = text.partition(" ")
+    return digest, date.fromisoformat(day)
+
+
 def _build(
-    connection: duckdb.DuckDBPyConnection, prices: Prices, days: Sequence[date], stages: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, prices: PriceSources, days: Sequence[date], stages: Sequence[str]
 ) -> BuildResult:
     result = BuildResult(days=list(days))
     for stage in STAGES:
-        if stage in stages:
-            result.warnings += _BUILDERS[stage](connection, days, prices)
-            ledger.mark_built(connection, stage, days)
-            result.statistics[stage] = day_statistics(connection, stage, days)
+        if stage not in stages:
+            continue
+        if stage == "pricing_snapshots":
+            result.warnings += capture_snapshots(connection, days, prices).warnings
+        else:
+            _BUILDERS[stage](connection, days)
+        ledger.mark_built(connection, stage, days)
+        result.statistics[stage] = day_statistics(connection, stage, days)
     return result
 
 
-def _usage_events(connection: duckdb.DuckDBPyConnection, days: Sequence[date], prices: Prices) -> list[str]:
-    build_usage_events(connection, days)
-    return []
-
-
-def _pricing_snapshots(connection: duckdb.DuckDBPyConnection, days: Sequence[date], prices: Prices) -> list[str]:
-    return capture_snapshots(connection, days, prices).warnings
-
-
-def _priced_events(connection: duckdb.DuckDBPyConnection, days: Sequence[date], prices: Prices) -> list[str]:
-    build_priced_events(connection, days)
-    return []
-
-
-def _session_usage(connection: duckdb.DuckDBPyConnection, days: Sequence[date], prices: Prices) -> list[str]:
-    build_session_usage(connection, days)
-    return []
-
-
-def _daily_usage(connection: duckdb.DuckDBPyConnection, days: Sequence[date], prices: Prices) -> list[str]:
-    build_daily_usage(connection, days)
-    return []
-
-
-_BUILDERS: dict[str, Callable[[duckdb.DuckDBPyConnection, Sequence[date], Prices], list[str]]] = {
-    "usage_events": _usage_events,
-    "pricing_snapshots": _pricing_snapshots,
-    "priced_events": _priced_events,
-    "session_usage": _session_usage,
-    "daily_usage": _daily_usage,
+_BUILDERS: dict[str, Callable[[duckdb.DuckDBPyConnection, Sequence[date]], object]] = {
+    "usage_events": build_usage_events,
+    "priced_events": build_priced_events,
+    "session_usage": build_session_usage,
+    "daily_usage": build_daily_usage,
 }
-
-
-def want_unpriced_days(connection: duckdb.DuckDBPyConnection, prices: Prices) -> None:
-    """Raises the wanted version of days with unpriced events when the price sources changed since last time."""
-    raise NotImplementedError
 
 
 def day_statistics(
@@ -138,7 +140,10 @@ _TOKENS = (
 _OF_DAYS = "WHERE day BETWEEN $first AND $last AND day IN (SELECT unnest($days::DATE[])) GROUP BY day"
 _STATISTICS = {
     "usage_events": f"SELECT day, count(*), {_TOKENS} FROM usage_events {_OF_DAYS}",
-    "pricing_snapshots": f"SELECT snapshot_day AS day, count(*) FROM pricing_snapshots {_OF_DAYS}",
+    "pricing_snapshots": """
+        SELECT snapshot_day, count(*) FROM pricing_snapshots
+        WHERE snapshot_day BETWEEN $first AND $last AND snapshot_day IN (SELECT unnest($days::DATE[]))
+        GROUP BY snapshot_day""",
     "priced_events": f"""
         SELECT day, count(*), {_TOKENS}, sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL)
         FROM priced_events {_OF_DAYS}""",

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from kharcha_pipeline import stages, unchanged
-from kharcha_pipeline.pricing.prices import Prices, load_prices
+from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.settings import Settings
 from kharcha_pipeline.sources.landing import LandingResult, Progress, land
 from kharcha_pipeline.sources.registry import SOURCES
@@ -49,11 +49,11 @@ def sync(settings: Settings, *, full: bool = False, progress: Progress = no_prog
         progress: told how many bytes of how many are read.
 
     Raises:
-        SettingsError, PriceBookError: when a setting or the prices file is wrong.
+        SettingsError, PriceFileError: when a setting or the prices file is wrong.
         WarehouseError, LockTimeoutError: when the warehouse cannot be used.
     """
     warehouse = Warehouse(settings.data_directory)
-    prices = load_prices(settings.prices)
+    prices = PriceSources.load(settings.prices)
     landing = land(warehouse, settings, SOURCES, full=full, progress=progress)
     built = stages.build_stale(warehouse, prices)
     published = warehouse.publish()
@@ -61,18 +61,14 @@ def sync(settings: Settings, *, full: bool = False, progress: Progress = no_prog
     return SyncResult(landing, built, published)
 
 
-def _remember(warehouse: Warehouse, settings: Settings, prices: Prices, landing: LandingResult) -> None:
+def _remember(warehouse: Warehouse, settings: Settings, prices: PriceSources, landing: LandingResult) -> None:
     """Lets the next sync return at once if it finds all as it is now, provided nothing is left to do."""
-    if landing.sweep is None or landing.sweep.unreadable or landing.unreadable:
-        return
-    variables = [name for source in SOURCES for name in source.variables]
-    with warehouse.quiet() as connection:
+    sweep = landing.sweep
+    if sweep is None or sweep.unreadable or landing.unreadable_files:
+        return  # what could not be read is tried again every time
+    seen = unchanged.circumstances(settings.environment, [name for source in SOURCES for name in source.variables])
+    with warehouse.read() as connection:  # whoever changes the warehouse from here on changes what was seen
         if stages.waiting(connection, prices):
             return
-    unchanged.remember(
-        settings.environment,
-        variables,
-        [str(settings.prices)] if settings.prices else [],
-        sweep_plan(landing.sweep.places),
-        landing.sweep.digest,
-    )
+    files = [str(settings.prices)] if settings.prices else []
+    unchanged.remember(settings.environment, seen, files, sweep_plan(sweep.places), sweep.digest)

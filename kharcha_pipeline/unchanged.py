@@ -92,7 +92,7 @@ def circumstances(environment: Mapping[str, str], variables: Sequence[str]) -> d
 
 def remember(
     environment: Mapping[str, str],
-    variables: Sequence[str],
+    seen: Mapping[str, Any],
     settings_files: Sequence[str],
     plan: Sequence[tuple[str, tuple[str, ...]]],
     swept: tuple[str, int],
@@ -101,13 +101,13 @@ def remember(
 
     Args:
         environment: the environment of the sync.
-        variables: environment variables of the sources.
+        seen: the circumstances, taken before it was certain that nothing is left to do.
         settings_files: further files the settings name, such as the prices file.
         plan: the swept tops and endings.
         swept: digest and number of files of the sweep the sync began with.
     """
     memory = {
-        "circumstances": circumstances(environment, variables),
+        "circumstances": seen,
         "settings_files": {path: signature(path) for path in settings_files},
         "plan": plan,
         "digest": swept[0],

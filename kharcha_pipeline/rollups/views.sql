@@ -47,7 +47,7 @@ CREATE VIEW token_usage AS
 SELECT
     day AS date, source AS agent, provider, model, machine,
     sum(input_tokens)::BIGINT AS "inputTokens",
-    sum(output_tokens - reasoning_tokens)::BIGINT AS "outputTokens",
+    greatest(sum(output_tokens) - sum(reasoning_tokens), 0)::BIGINT AS "outputTokens",
     sum(cache_read_tokens)::BIGINT AS "cacheReadTokens",
     sum(cache_write_5m_tokens + cache_write_1h_tokens)::BIGINT AS "cacheWriteTokens",
     sum(reasoning_tokens)::BIGINT AS "reasoningTokens",

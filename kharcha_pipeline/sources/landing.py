@@ -62,6 +62,7 @@ class LandingResult(msgspec.Struct):
     files_read: int = 0
     bytes_read: int = 0
     records_landed: int = 0
+    unreadable_files: int = 0
     rejects: int = 0
     touched_days: set[date] = msgspec.field(default_factory=set)
     records_by_source: dict[str, int] = msgspec.field(default_factory=dict)
@@ -124,6 +125,7 @@ def land(
                 with warehouse.write() as connection:
                     landing.store(connection, reads)
                 result.files_read += len(reads)
+                result.unreadable_files += sum(read.status == "unreadable" for read in reads)
                 result.bytes_read += sum(task.new_bytes for task in batch)
             progress(total, total)
             for source in sources if full else ():
@@ -318,7 +320,9 @@ class _Landing:
         families.relate(wanted)
         with spilled(self.directory, families.settled(wanted), _SETTLED_COLUMNS) as rows:
             connection.execute(f"CREATE OR REPLACE TEMP TABLE settled_now AS FROM {rows}")
-        run_script(connection, _SETTLEMENT, {"source": families.source.name, "zone": self.zone, "machine": self.machine})
+        run_script(
+            connection, _SETTLEMENT, {"source": families.source.name, "zone": self.zone, "machine": self.machine}
+        )
         name_models(connection)
         run_script(connection, _CHANGES, {"reason": why})
         days = [

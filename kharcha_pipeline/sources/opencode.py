@@ -351,7 +351,7 @@ def _settled(identity: str, usage: OpenCodeUsage) -> SettledRecord:
         output_tokens=output,
         cache_read_tokens=tokens.cache_read,
         cache_write_5m_tokens=tokens.cache_write,
-        reasoning_tokens=min(tokens.reasoning, output),
+        reasoning_tokens=tokens.reasoning,  # as logged, also where it cannot be part of the output
         reported_cost_usd=usage.cost if usage.cost is not None else usage.step_cost,
     )
 

@@ -260,3 +260,17 @@ COMMENT ON COLUMN sync_runs.bytes_read IS 'New bytes in them.';
 COMMENT ON COLUMN sync_runs.records_landed IS 'Usage records not known before.';
 COMMENT ON COLUMN sync_runs.rejects IS 'Rejects not known before.';
 COMMENT ON COLUMN sync_runs.days_touched IS 'Local days whose events changed.';
+
+CREATE TABLE rebuckets (
+    changed_at TIMESTAMPTZ NOT NULL, zone_before VARCHAR NOT NULL, zone_after VARCHAR NOT NULL, days_before BIGINT NOT NULL,
+    days_after BIGINT NOT NULL, events BIGINT NOT NULL, tokens BIGINT NOT NULL, cost_usd DECIMAL(38, 12)
+);
+COMMENT ON TABLE rebuckets IS 'One row per change of the reporting zone, with the totals, which are the same before and after.';
+COMMENT ON COLUMN rebuckets.changed_at IS 'When.';
+COMMENT ON COLUMN rebuckets.zone_before IS 'Zone before.';
+COMMENT ON COLUMN rebuckets.zone_after IS 'Zone after.';
+COMMENT ON COLUMN rebuckets.days_before IS 'Local days with events before.';
+COMMENT ON COLUMN rebuckets.days_after IS 'Local days with events after.';
+COMMENT ON COLUMN rebuckets.events IS 'Events, before and after.';
+COMMENT ON COLUMN rebuckets.tokens IS 'Tokens of all five kinds, before and after.';
+COMMENT ON COLUMN rebuckets.cost_usd IS 'Cost in USD, before and after; NULL when nothing is priced.';

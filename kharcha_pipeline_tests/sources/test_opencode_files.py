@@ -287,6 +287,11 @@ def test_without_a_session_a_message_files_output_holds_the_reasoning(tree: Tree
     assert only(tree).output_tokens == 430
 
 
+def test_reasoning_is_kept_as_logged_also_where_it_cannot_be_part_of_the_output(tree: Tree) -> None:
+    tree.message(modelID="gpt-5", providerID="openai", tokens=tokens(1000, 50, 250, 0, 0))
+    assert (only(tree).output_tokens, only(tree).reasoning_tokens) == (50, 250)
+
+
 def test_the_totals_of_the_steps_tell_about_their_sum(tree: Tree) -> None:
     tree.message(tokens=tokens(10, 20, 0, 0, 0, total=30), providerID="openai", modelID="gpt-5")
     tree.part("prt_1", step(input=10, output=20, reasoning=5, read=0, total=35))

@@ -162,8 +162,6 @@ def test_the_outcome_depends_on_the_set_of_records_alone(said: list[OpenCodeUsag
     outcome = settled(*said)
     assert settled(*again) == outcome
     assert len({record.identity for record in outcome}) == len(outcome) >= 1
-    for record in outcome:
-        assert record.reasoning_tokens <= record.output_tokens
 
 
 @settings(max_examples=100, deadline=None)

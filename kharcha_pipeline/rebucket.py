@@ -1,0 +1,109 @@
+"""Changes the reporting zone: the one operation that moves events between days."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import duckdb
+import msgspec
+
+from kharcha_pipeline.events.usage_events import build_usage_events
+from kharcha_pipeline.pricing.priced_events import build_priced_events
+from kharcha_pipeline.rollups.rollups import build_daily_usage, build_session_usage
+from kharcha_pipeline.settings import checked_zone
+from kharcha_pipeline.warehouse import ledger
+from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError, fact, set_fact
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What must not change when days do. The cost is USD; `None` when nothing is priced."""
+
+    events: int
+    tokens: int
+    cost_usd: Decimal | None
+    unpriced_events: int
+
+
+class RebucketResult(msgspec.Struct, frozen=True):
+    """What a rebucket did."""
+
+    zone_before: str
+    zone_after: str
+    days_before: int
+    days_after: int
+    totals: Totals
+
+
+def rebucket(warehouse: Warehouse, zone: str) -> RebucketResult:
+    """Moves every event to its local day in another zone and rebuilds all days, in one transaction.
+
+    No price is looked up: snapshots belong to UTC days, which do not move, so every cost stays what it is. The
+    totals before and after are compared, and the change is logged in `rebuckets`.
+
+    Args:
+        warehouse: the warehouse; stale days are built on the way.
+        zone: an IANA name.
+
+    Raises:
+        SettingsError: when there is no such zone.
+        WarehouseError: when a total would change; then nothing was changed.
+    """
+    zone = checked_zone(zone, "the command line")
+    with warehouse.write() as connection:
+        before, days_before = _totals(connection), _days(connection)
+        zone_before = fact(connection, "timezone") or "UTC"
+        set_fact(connection, "timezone", zone)
+        connection.execute("CREATE OR REPLACE TEMP TABLE moved AS FROM raw.settled_records")
+        connection.execute("DELETE FROM raw.settled_records")
+        connection.execute(
+            """
+            INSERT INTO raw.settled_records BY NAME
+            SELECT * REPLACE (CAST(timezone(?, occurred_at) AS DATE) AS day) FROM moved
+            ORDER BY day, occurred_at, event_id
+            """,
+            [zone],
+        )
+        days = sorted(
+            {
+                row[0]
+                for row in connection.execute("SELECT day FROM moved UNION SELECT day FROM usage_events").fetchall()
+            }
+            | {row[0] for row in connection.execute("SELECT DISTINCT day FROM raw.settled_records").fetchall()}
+        )
+        if days:
+            ledger.want(connection, days)
+            build_usage_events(connection, days)
+            ledger.mark_built(connection, "usage_events", days)
+            ledger.mark_built(connection, "pricing_snapshots", days)
+            build_priced_events(connection, days)
+            ledger.mark_built(connection, "priced_events", days)
+            build_session_usage(connection, days)
+            ledger.mark_built(connection, "session_usage", days)
+            build_daily_usage(connection, days)
+            ledger.mark_built(connection, "daily_usage", days)
+        after, days_after = _totals(connection), _days(connection)
+        if after != before:
+            raise WarehouseError(
+                f"Changing the zone to {zone} would change the totals from {before} to {after}. Nothing was changed; "
+                "run `kharcha sync` first, so that no day is waiting to be built, then try again."
+            )
+        connection.execute(
+            "INSERT INTO rebuckets VALUES (now(), ?, ?, ?, ?, ?, ?, ?)",
+            [zone_before, zone, days_before, days_after, after.events, after.tokens, after.cost_usd],
+        )
+    return RebucketResult(zone_before, zone, days_before, days_after, after)
+
+
+def _totals(connection: duckdb.DuckDBPyConnection) -> Totals:
+    row = connection.execute(
+        """
+        SELECT count(*), coalesce(sum(input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
+            + cache_write_1h_tokens), 0)::BIGINT, sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL)
+        FROM priced_events
+        """
+    ).fetchall()[0]
+    return Totals(*row)
+
+
+def _days(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(connection.execute("SELECT count(DISTINCT day) FROM priced_events").fetchall()[0][0])
