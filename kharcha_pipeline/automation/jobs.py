@@ -1,0 +1,52 @@
+"""What can be started by hand, by schedule or by sensor: four jobs."""
+
+import dagster as dg
+
+from kharcha_pipeline.assets.daily_stages import DAILY_STAGES
+from kharcha_pipeline.assets.pipeline import Pipeline
+from kharcha_pipeline.sync import sync
+
+_DAILY = dg.AssetSelection.assets(*(stage.name for stage in DAILY_STAGES))
+_DATABASE = dg.AssetSelection.assets("kharcha_database")
+
+land = dg.define_asset_job(
+    "land",
+    dg.AssetSelection.assets("log_files"),
+    description="Reads the log files that changed. The sensor `stale_days` then builds the days they touched.",
+)
+
+build = dg.define_asset_job(
+    "build",
+    _DAILY | _DATABASE,
+    description="Builds a day or a range of days through all stages, checks them, and publishes.",
+)
+
+publish = dg.define_asset_job(
+    "publish",
+    # All checks of all days, and none of the tables: what is published here was built elsewhere.
+    _DATABASE | dg.AssetSelection.checks_for_assets(*(stage.name for stage in DAILY_STAGES)),
+    description="Checks all days and publishes what was built elsewhere.",
+)
+
+
+@dg.op(description="Lands, builds and publishes in one go: what `kharcha sync` does.")
+def sync_everything(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    """Runs the main job as the command line does; the sensor then tells Dagster which days were built."""
+    result = sync(pipeline.settings)
+    context.log.info(
+        f"Read {result.landing.files_read} of {result.landing.files_found} files, landed "
+        f"{result.landing.records_landed} records, built {len(result.built.days)} days"
+        f"{' and published' if result.published else ''}."
+    )
+    for warning in result.built.warnings:
+        context.log.warning(warning)
+
+
+@dg.job(
+    name="sync",
+    executor_def=dg.in_process_executor,
+    description="Everything in one go, as `kharcha sync`: lands, builds the touched days, publishes.",
+)
+def sync_job() -> None:
+    """The main job as one step."""
+    sync_everything()
