@@ -392,39 +392,36 @@ def read(file: LogFile) -> Reading:
     if file.path.endswith(".zst"):
         return _read_compressed(file)
     reader = _Reader(file)
+    state: dict[str, Any] = {}
     with open(file.path, "rb", buffering=0) as stream:
         stream.seek(file.offset)
         for candidate in candidates(cast("BinaryIO", stream), file.offset, file.line):
-            if candidate.whole:
-                reader.take(candidate)
-            else:
-                # It is still being written: whatever it says now is read again, from the same state, next time.
+            if not candidate.whole:  # still being written: the next reading starts here again, with the same state
                 state = reader.state()
-                reader.take(candidate)
-                return Reading(
-                    records=reader.records,
-                    rejects=reader.all_rejects(),
-                    offset=candidate.position,
-                    line=candidate.number - 1,
-                    pending=candidate.end - candidate.position,
-                    state=state,
-                )
-    raise AssertionError("the last candidate is never whole")
+            reader.take(candidate)
+    return Reading(
+        records=reader.records,
+        rejects=reader.all_rejects(),
+        offset=candidate.position,
+        line=candidate.number - 1,
+        pending=candidate.end - candidate.position,
+        state=state,
+    )
 
 
 def _read_compressed(file: LogFile) -> Reading:
     """A compressed rollout never grows, so it is read as a whole and its last line needs no newline."""
     reader = _Reader(file)
-    number = 0
     with open(file.path, "rb") as packed:
         stream = _Unpacked(packed)
         for candidate in candidates(cast("BinaryIO", stream)):
-            number = candidate.number if candidate.end > candidate.position else number
             candidate.whole = True
             reader.take(candidate)
         if stream.damaged:
             reader.rejects.append(Reject(DAMAGED))
-        return Reading(records=reader.records, rejects=reader.all_rejects(), offset=packed.tell(), line=number)
+        return Reading(
+            records=reader.records, rejects=reader.all_rejects(), offset=packed.tell(), line=candidate.number - 1
+        )
 
 
 class _Unpacked:

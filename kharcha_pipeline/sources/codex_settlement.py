@@ -240,10 +240,16 @@ class Copy:
         """Whether Codex wrote the usage itself, as opposed to a saved headless run."""
         return bool(self.snapshots or self.responses)
 
+    @cached_property
+    def foreign_sessions(self) -> list[str]:
+        """The threads whose files' heads were copied into this one, the nearest ancestor first."""
+        return [record.thread_id for record in self.records if record.kind == "foreign_session"]
+
     @property
-    def holds_foreign_sessions(self) -> bool:
-        """Whether the head of another thread's file was copied into this one."""
-        return any(record.kind == "foreign_session" for record in self.records)
+    def parents(self) -> Sequence[str]:
+        """The thread this one was forked from or spawned by, under every name it is given."""
+        named = self.session.parents if self.session is not None else ()
+        return named or self.foreign_sessions[:1]
 
     @property
     def created_at(self) -> int | None:
@@ -304,8 +310,10 @@ class Parents:
 
     def __init__(self, family: str, copies: Iterable[Copy]) -> None:
         self._histories: list[list[Usage]] = []
+        self.names: set[str] = set()
         self.response_ids: set[str] = set()
         for copy in copies:
+            self.names.add(copy.family)
             self._histories.append(copy.snapshots)
             self.response_ids.update(
                 usage.record.response_id
@@ -449,7 +457,7 @@ class Share:
         if session is not None and session.history_referenced:
             return 0
         is_fork = session is not None and (session.forked or session.is_subagent or bool(session.parents))
-        if not is_fork and not copy.holds_foreign_sessions:
+        if not is_fork and not copy.foreign_sessions:
             return 0
         own_turn = self._own_triggered_turn()
         if own_turn is not None:
@@ -494,13 +502,16 @@ class Share:
         """How many of the first snapshots are copies of another thread's."""
         copy = self.copy
         count = self._parents.copied(copy.snapshots, copy.created_at)
-        if count and self._were_copied(copy.snapshots[:count]):
+        if not self._were_copied(copy.snapshots[:count]):
+            count = 0
+        if count and any(name in self._parents.names for name in copy.parents):
             return count
-        return self._older_than_the_thread() or self._written_at_once()
+        # The thread it was copied from is not known, or holds something else; a grandparent may be known.
+        return max(count, self._older_than_the_thread() or self._written_at_once())
 
     def _were_copied(self, snapshots: Sequence[Usage]) -> bool:
         """Whether there is evidence of copying: a subagent's first responses may be as large as its parent's."""
-        if self.copy.holds_foreign_sessions:
+        if self.copy.foreign_sessions:
             return True
         start = self.copy.created_at
         return all(_are_close(start, usage.moment) for usage in snapshots) or (
@@ -510,7 +521,7 @@ class Share:
     def _older_than_the_thread(self) -> int:
         """How many of the first snapshots kept the instants of the thread they were copied from."""
         start = self.copy.created_at
-        if start is None or not self.copy.holds_foreign_sessions:
+        if start is None or not self.copy.foreign_sessions:
             return 0
         return sum(
             1 for _ in takewhile(lambda usage: usage.moment is not None and usage.moment < start, self.copy.snapshots)
@@ -525,7 +536,7 @@ class Share:
         count = 1 + sum(1 for _ in takewhile(bool, close))
         if count > 1:
             return count
-        holds_history = copy.holds_foreign_sessions or (copy.session is not None and copy.session.forked)
+        holds_history = bool(copy.foreign_sessions) or (copy.session is not None and copy.session.forked)
         return int(holds_history and _are_close(copy.times[0][0], copy.snapshots[0].moment))
 
     def _end_of_foreign_responses(self) -> int:
