@@ -25,6 +25,13 @@ def checkout() -> str | None:
     return top if os.path.exists(os.path.join(top, "workspace.yaml")) else None
 
 
+def sample_home() -> str | None:
+    """The home directory of the bundled sample logs, `None` when they are not installed: only a checkout has them."""
+    top = checkout()
+    home_directory = os.path.join(top, "data", "sample", "home") if top else ""
+    return home_directory if os.path.isdir(home_directory) else None
+
+
 def data_directory(environment: Mapping[str, str]) -> str:
     """`KHARCHA_DATA_DIR`, else `data/` in a checkout, else the platform's directory for user data."""
     if configured := environment.get("KHARCHA_DATA_DIR"):

@@ -75,7 +75,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     environment = dict(os.environ if environment is None else environment)
     path = Path(locations.config_file(environment))
-    file = _read_file(path, required="KHARCHA_CONFIG" in environment)
+    file = _read_file(path, required=bool(environment.get("KHARCHA_CONFIG")))
     origins: dict[str, str] = {}
 
     def chosen(name: str, variable: str, from_file: str | None) -> str | None:

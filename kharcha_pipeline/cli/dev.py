@@ -1,0 +1,40 @@
+"""`kharcha dev`: opens the same pipeline in Dagster. Dagster is started as a program, never imported here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from kharcha_pipeline import locations
+
+
+def command(context: typer.Context) -> None:
+    """Open the pipeline in Dagster's web interface.
+
+    Starts `dagster dev` with this project and passes any further options on to it, as in `kharcha dev --port 3001`.
+    Unless DAGSTER_HOME is set, Dagster's own state is kept in `dagster/` inside the data directory.
+    """
+    from kharcha_pipeline.automation.home import prepare_home
+    from kharcha_pipeline.settings import load_settings
+    from kharcha_pipeline.warehouse.warehouse import Warehouse
+
+    settings = load_settings(os.environ)
+    environment = dict(os.environ)
+    if not environment.get("DAGSTER_HOME"):
+        Warehouse(settings.data_directory).prepare()
+        dagster_home = settings.data_directory / "dagster"
+        prepare_home(dagster_home)
+        environment["DAGSTER_HOME"] = str(dagster_home)
+    program = [sys.executable, "-m", "dagster", "dev", *_project(), *context.args]
+    sys.stdout.flush()
+    os.execve(sys.executable, program, environment)  # noqa: S606 - our own interpreter; Dagster takes over the process
+
+
+def _project() -> list[str]:
+    """In a checkout the project that a plain `dagster dev` opens, so that both share their state."""
+    if top := locations.checkout():
+        return ["--workspace", str(Path(top) / "workspace.yaml")]
+    return ["--module-name", "kharcha_pipeline.definitions"]

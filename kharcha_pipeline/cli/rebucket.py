@@ -1,0 +1,61 @@
+"""`kharcha rebucket`: changes the reporting zone, and with it every day."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from kharcha_pipeline.cli import output
+from kharcha_pipeline.cli.options import JsonOption
+from kharcha_pipeline.cli.texts import counted, dollars
+
+
+def command(
+    timezone: Annotated[
+        str, typer.Option("--timezone", metavar="ZONE", help="IANA name of the new zone, e.g. Europe/Berlin.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Change the reporting zone, and so every day.
+
+    Every response moves to its day there. One transaction; no price is looked up again, so the totals stay what they
+    are, which is checked.
+    """
+    from kharcha_pipeline.rebucket import rebucket
+    from kharcha_pipeline.settings import checked_zone, load_settings
+    from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError
+
+    zone = checked_zone(timezone, "--timezone")
+    settings = load_settings(os.environ)
+    warehouse = Warehouse(settings.data_directory)
+    if not warehouse.path.exists():
+        raise WarehouseError(f"There is no warehouse in {settings.data_directory} yet. Run `kharcha sync` first.")
+    result = rebucket(warehouse, zone)
+    warehouse.publish()
+    totals = result.totals
+    if json:
+        output.print_json(
+            {
+                "zone_before": result.zone_before,
+                "zone_after": result.zone_after,
+                "days_before": result.days_before,
+                "days_after": result.days_after,
+                "events": totals.events,
+                "tokens": totals.tokens,
+                "cost_usd": totals.cost_usd,
+                "unpriced_events": totals.unpriced_events,
+            }
+        )
+        return
+    typer.echo(
+        f"Days are now those of {result.zone_after} and no longer of {result.zone_before}: "
+        f"{counted(result.days_before, 'day')} with usage became {result.days_after:,}."
+    )
+    typer.echo(
+        f"Unchanged in total: {counted(totals.events, 'response')}, {totals.tokens:,} tokens, "
+        f"{dollars(totals.cost_usd)} USD, {totals.unpriced_events:,} of them without a known price."
+    )
+    if settings.timezone not in (None, zone):
+        typer.echo(f"Change the setting too: {settings.origins['timezone']} still asks for {settings.timezone}.")
