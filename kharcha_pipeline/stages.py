@@ -60,11 +60,21 @@ def build(
         return _build(connection, prices, sorted(set(days)), stages)
 
 
-def build_stale(warehouse: Warehouse, prices: PriceSources) -> BuildResult:
-    """Builds every day on which some stage has not the wanted version, and days a new price may now price."""
-    with warehouse.read() as connection:
-        if not waiting(connection, prices):
-            return BuildResult()
+def build_stale(warehouse: Warehouse, prices: PriceSources, *, surely: bool = False) -> BuildResult:
+    """Builds every day on which some stage has not the wanted version, and days a new price may now price.
+
+    Args:
+        warehouse: where.
+        prices: the price sources in force.
+        surely: whether the caller knows that a day is stale, so that nobody needs to look first.
+
+    Raises:
+        LockTimeoutError, WarehouseError: when the warehouse cannot be written.
+    """
+    if not surely:
+        with warehouse.read() as connection:
+            if not waiting(connection, prices):
+                return BuildResult()
     with warehouse.write() as connection:
         want_newly_priced_days(connection, prices)
         days = ledger.stale_days(connection)

@@ -55,7 +55,7 @@ def sync(settings: Settings, *, full: bool = False, progress: Progress = no_prog
     warehouse = Warehouse(settings.data_directory)
     prices = PriceSources.load(settings.prices)
     landing = land(warehouse, settings, SOURCES, full=full, progress=progress)
-    built = stages.build_stale(warehouse, prices)
+    built = stages.build_stale(warehouse, prices, surely=bool(landing.touched_days))
     published = warehouse.publish()
     _remember(warehouse, settings, prices, landing)
     return SyncResult(landing, built, published)

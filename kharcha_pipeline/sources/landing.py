@@ -102,15 +102,7 @@ def land(
         started = datetime.now(UTC)
         sweep = sweep_places(places(sources, settings))
         result = LandingResult(files_found=len(sweep.files), sweep=sweep)
-        if not warehouse.path.exists():
-            with warehouse.write() as connection:
-                pin_zone(connection, settings)
-                pin_machine(connection, settings)
-        with warehouse.read() as connection:
-            zone, machine = pinned_zone(connection, settings), pinned_machine(connection, settings)
-            changes = compare(sweep.files, _known_files(connection), full=full)
-            _add_states(connection, changes.to_read)
-            unreadable = _new_unreadable_places(connection, sweep)
+        zone, machine, changes, unreadable = _compared(warehouse, settings, sweep, full=full)
         if changes.moved or changes.gone or changes.returned or unreadable:
             with warehouse.write() as connection:
                 _store_whereabouts(connection, changes)
@@ -118,23 +110,45 @@ def land(
         by_name = {source.name: source for source in sources}
         landing = _Landing(by_name, zone, machine, warehouse.directory, result)
         total = sum(task.new_bytes for task in changes.to_read)
+        work = list(batches(changes.to_read, BATCH_BYTES, BATCH_FILES))
         with _without_collector():
-            for batch in batches(changes.to_read, BATCH_BYTES, BATCH_FILES):
+            for number, batch in enumerate(work, 1):
                 progress(result.bytes_read, total)
                 reads = [_read(by_name[task.file.source], task, full=full) for task in batch]
+                result.files_read += len(reads)
+                result.bytes_read += sum(task.new_bytes for task in batch)
+                result.unreadable_files += sum(read.status == "unreadable" for read in reads)
                 with warehouse.write() as connection:
                     landing.store(connection, reads)
-                result.files_read += len(reads)
-                result.unreadable_files += sum(read.status == "unreadable" for read in reads)
-                result.bytes_read += sum(task.new_bytes for task in batch)
+                    if number == len(work):
+                        _store_run(connection, result, started, trigger, zone)
             progress(total, total)
             for source in sources if full else ():
                 with warehouse.write() as connection:
                     landing.settle_again(connection, source)
-        if result.changed:
-            with warehouse.write() as connection:
-                _store_run(connection, result, started, trigger, zone)
         return result
+
+
+def _compared(
+    warehouse: Warehouse, settings: Settings, sweep: Sweep, *, full: bool
+) -> tuple[str, str, Changes, list[tuple[str, str, Reject]]]:
+    """The pinned zone and machine, what changed since the last landing, and places that newly cannot be listed.
+
+    The first landing of a warehouse pins the zone.
+    """
+    if not warehouse.path.exists():
+        with warehouse.write() as connection:
+            pin_zone(connection, settings)
+            pin_machine(connection, settings)
+    with warehouse.read() as connection:
+        changes = compare(sweep.files, _known_files(connection), full=full)
+        _add_states(connection, changes.to_read)
+        return (
+            pinned_zone(connection, settings),
+            pinned_machine(connection, settings),
+            changes,
+            _new_unreadable_places(connection, sweep),
+        )
 
 
 @contextmanager
