@@ -10,6 +10,18 @@ SELECT
     sum(cost_usd) AS cost_usd, sum(unpriced_events)::BIGINT AS unpriced_events
 FROM daily_usage GROUP BY day, provider, model;
 COMMENT ON VIEW daily_rollups IS 'Usage per local day, provider and model.';
+COMMENT ON COLUMN daily_rollups.day IS 'Local day in the reporting zone.';
+COMMENT ON COLUMN daily_rollups.provider IS 'Vendor of the model.';
+COMMENT ON COLUMN daily_rollups.model IS 'Model.';
+COMMENT ON COLUMN daily_rollups.events IS 'Number of billed responses.';
+COMMENT ON COLUMN daily_rollups.input_tokens IS 'Sum of input_tokens.';
+COMMENT ON COLUMN daily_rollups.output_tokens IS 'Sum of output_tokens, reasoning included.';
+COMMENT ON COLUMN daily_rollups.cache_read_tokens IS 'Sum of cache_read_tokens.';
+COMMENT ON COLUMN daily_rollups.cache_write_5m_tokens IS 'Sum of cache_write_5m_tokens.';
+COMMENT ON COLUMN daily_rollups.cache_write_1h_tokens IS 'Sum of cache_write_1h_tokens.';
+COMMENT ON COLUMN daily_rollups.reasoning_tokens IS 'Sum of reasoning_tokens, part of output_tokens.';
+COMMENT ON COLUMN daily_rollups.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
+COMMENT ON COLUMN daily_rollups.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 
 CREATE VIEW monthly_usage AS
 SELECT
@@ -20,6 +32,24 @@ SELECT
     sum(cost_usd) AS cost_usd, sum(unpriced_events)::BIGINT AS unpriced_events, count(DISTINCT day) AS active_days
 FROM daily_usage GROUP BY ALL;
 COMMENT ON VIEW monthly_usage IS 'Usage per calendar month of local days; otherwise the grain of daily_usage.';
+COMMENT ON COLUMN monthly_usage.month IS 'First day of the calendar month.';
+COMMENT ON COLUMN monthly_usage.source IS 'The agent.';
+COMMENT ON COLUMN monthly_usage.account IS 'Label of the log root, else empty.';
+COMMENT ON COLUMN monthly_usage.machine IS 'Label of the machine.';
+COMMENT ON COLUMN monthly_usage.project IS 'Working directory as logged.';
+COMMENT ON COLUMN monthly_usage.provider IS 'Vendor of the model.';
+COMMENT ON COLUMN monthly_usage.model IS 'Model.';
+COMMENT ON COLUMN monthly_usage.endpoint IS 'API endpoint; empty for agent logs.';
+COMMENT ON COLUMN monthly_usage.events IS 'Number of billed responses.';
+COMMENT ON COLUMN monthly_usage.input_tokens IS 'Sum of input_tokens.';
+COMMENT ON COLUMN monthly_usage.output_tokens IS 'Sum of output_tokens, reasoning included.';
+COMMENT ON COLUMN monthly_usage.cache_read_tokens IS 'Sum of cache_read_tokens.';
+COMMENT ON COLUMN monthly_usage.cache_write_5m_tokens IS 'Sum of cache_write_5m_tokens.';
+COMMENT ON COLUMN monthly_usage.cache_write_1h_tokens IS 'Sum of cache_write_1h_tokens.';
+COMMENT ON COLUMN monthly_usage.reasoning_tokens IS 'Sum of reasoning_tokens, part of output_tokens.';
+COMMENT ON COLUMN monthly_usage.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
+COMMENT ON COLUMN monthly_usage.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
+COMMENT ON COLUMN monthly_usage.active_days IS 'Local days of the month with at least one response in this row.';
 
 CREATE VIEW hourly_usage AS
 SELECT
@@ -30,6 +60,20 @@ SELECT
     sum(cost_usd) AS cost_usd, count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
 FROM priced_events GROUP BY 1, source, provider, model;
 COMMENT ON VIEW hourly_usage IS 'Usage per hour (an instant: the start of the hour), source, provider and model.';
+COMMENT ON COLUMN hourly_usage.hour IS 'Start of the hour, an instant.';
+COMMENT ON COLUMN hourly_usage.day IS 'Local day in the reporting zone.';
+COMMENT ON COLUMN hourly_usage.source IS 'The agent.';
+COMMENT ON COLUMN hourly_usage.provider IS 'Vendor of the model.';
+COMMENT ON COLUMN hourly_usage.model IS 'Model.';
+COMMENT ON COLUMN hourly_usage.events IS 'Number of billed responses.';
+COMMENT ON COLUMN hourly_usage.input_tokens IS 'Sum of input_tokens.';
+COMMENT ON COLUMN hourly_usage.output_tokens IS 'Sum of output_tokens, reasoning included.';
+COMMENT ON COLUMN hourly_usage.cache_read_tokens IS 'Sum of cache_read_tokens.';
+COMMENT ON COLUMN hourly_usage.cache_write_5m_tokens IS 'Sum of cache_write_5m_tokens.';
+COMMENT ON COLUMN hourly_usage.cache_write_1h_tokens IS 'Sum of cache_write_1h_tokens.';
+COMMENT ON COLUMN hourly_usage.reasoning_tokens IS 'Sum of reasoning_tokens, part of output_tokens.';
+COMMENT ON COLUMN hourly_usage.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
+COMMENT ON COLUMN hourly_usage.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 
 CREATE VIEW usage_daily AS
 SELECT
@@ -42,6 +86,19 @@ SELECT
     sum(unpriced_events)::BIGINT AS unpriced_events
 FROM daily_usage GROUP BY day, account, model, endpoint;
 COMMENT ON VIEW usage_daily IS 'Usage per local day, account, model and endpoint: the grain of request recorders.';
+COMMENT ON COLUMN usage_daily.day IS 'Local day in the reporting zone.';
+COMMENT ON COLUMN usage_daily.account_name IS 'Label of the log root, else empty.';
+COMMENT ON COLUMN usage_daily.model_id IS 'Model.';
+COMMENT ON COLUMN usage_daily.endpoint IS 'API endpoint; empty for agent logs.';
+COMMENT ON COLUMN usage_daily.req_count IS 'Number of billed responses.';
+COMMENT ON COLUMN usage_daily.input_tokens IS 'Sum of input_tokens: uncached prompt tokens.';
+COMMENT ON COLUMN usage_daily.cached_input_tokens IS 'Sum of cache_read_tokens; not part of input_tokens.';
+COMMENT ON COLUMN usage_daily.cache_creation_tokens IS 'Sum of cache_write_5m_tokens and cache_write_1h_tokens.';
+COMMENT ON COLUMN usage_daily.output_tokens IS 'Sum of output_tokens, reasoning included.';
+COMMENT ON COLUMN usage_daily.reasoning_tokens IS 'Sum of reasoning_tokens, part of output_tokens.';
+COMMENT ON COLUMN usage_daily.premium_request_count IS 'Sum of premium_request_count.';
+COMMENT ON COLUMN usage_daily.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
+COMMENT ON COLUMN usage_daily.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 
 CREATE VIEW token_usage AS
 SELECT
@@ -56,3 +113,16 @@ SELECT
     sum(cost_usd) AS "costUsd", sum(events)::BIGINT AS messages
 FROM daily_usage GROUP BY day, source, provider, model, machine;
 COMMENT ON VIEW token_usage IS 'Usage per local day, agent, provider, model and machine under the field names of the ingest contract: outputTokens leaves reasoningTokens out, costUsd is NULL when nothing is priced.';
+COMMENT ON COLUMN token_usage.date IS 'Local day in the reporting zone.';
+COMMENT ON COLUMN token_usage.agent IS 'The agent: source in the other tables.';
+COMMENT ON COLUMN token_usage.provider IS 'Vendor of the model.';
+COMMENT ON COLUMN token_usage.model IS 'Model.';
+COMMENT ON COLUMN token_usage.machine IS 'Label of the machine.';
+COMMENT ON COLUMN token_usage."inputTokens" IS 'Sum of input_tokens: uncached prompt tokens.';
+COMMENT ON COLUMN token_usage."outputTokens" IS 'Sum of output_tokens less reasoning_tokens, never below 0.';
+COMMENT ON COLUMN token_usage."cacheReadTokens" IS 'Sum of cache_read_tokens.';
+COMMENT ON COLUMN token_usage."cacheWriteTokens" IS 'Sum of cache_write_5m_tokens and cache_write_1h_tokens.';
+COMMENT ON COLUMN token_usage."reasoningTokens" IS 'Sum of reasoning_tokens; here beside outputTokens, not in it.';
+COMMENT ON COLUMN token_usage."totalTokens" IS 'Sum of the five disjoint counts, reasoning counted once.';
+COMMENT ON COLUMN token_usage."costUsd" IS 'Cost of the priced events in USD; NULL when none is priced.';
+COMMENT ON COLUMN token_usage.messages IS 'Number of billed responses.';
