@@ -6,26 +6,25 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from kharcha_pipeline.cli import output
-from kharcha_pipeline.cli.options import Format, FormatOption, home
+from kharcha_pipeline.cli.options import Format, format_option, home
 from kharcha_pipeline.cli.tables import Column, Table
 from kharcha_pipeline.cli.texts import short_path
 
 if TYPE_CHECKING:
     from kharcha_pipeline.settings import Settings
 
-app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
+
+@click.group(name="config")
+def command() -> None:
+    """Look at the settings."""
 
 
-@app.callback()
-def _root() -> None:
-    pass
-
-
-@app.command("show")
-def show(format: FormatOption = Format.TABLE) -> None:
+@command.command()
+@format_option
+def show(format: Format) -> None:
     """Show every setting, its value, and where the value comes from.
 
     An environment variable comes before the settings file, which comes before the default.
@@ -57,7 +56,7 @@ def show(format: FormatOption = Format.TABLE) -> None:
         cells = [[short_path(text, home()) for text in row] for row in rows]
         output.print_table(Table(columns, cells))
         state = "" if settings.config_file.exists() else " (not there)"
-        typer.echo(f"\nSettings file: {short_path(str(settings.config_file), home())}{state}")
+        click.echo(f"\nSettings file: {short_path(str(settings.config_file), home())}{state}")
 
 
 def _settings(settings: Settings) -> list[tuple[str, str, str]]:

@@ -6,28 +6,29 @@ import os
 import sys
 from pathlib import Path
 
-import typer
+import click
 
 from kharcha_pipeline import locations
 
 
-def command(context: typer.Context) -> None:
+@click.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@click.pass_context
+def command(context: click.Context) -> None:
     """Open the pipeline in Dagster's web interface.
 
     Starts `dagster dev` with this project and passes any further options on to it, as in `kharcha dev --port 3001`.
     Unless DAGSTER_HOME is set, Dagster's own state is kept in `dagster/` inside the data directory.
     """
-    from kharcha_pipeline.automation.home import prepare_home
+    from kharcha_pipeline.automation.home import dagster_home, prepare_home
     from kharcha_pipeline.settings import load_settings
     from kharcha_pipeline.warehouse.warehouse import Warehouse
 
     settings = load_settings(os.environ)
-    environment = dict(os.environ)
-    if not environment.get("DAGSTER_HOME"):
+    home = dagster_home(os.environ)
+    if not os.environ.get("DAGSTER_HOME"):
         Warehouse(settings.data_directory).prepare()
-        dagster_home = settings.data_directory / "dagster"
-        prepare_home(dagster_home)
-        environment["DAGSTER_HOME"] = str(dagster_home)
+        prepare_home(home)
+    environment = dict(os.environ) | {"DAGSTER_HOME": str(home)}
     program = [sys.executable, "-m", "dagster", "dev", *_project(), *context.args]
     sys.stdout.flush()
     os.execve(sys.executable, program, environment)  # noqa: S606 - our own interpreter; Dagster takes over the process

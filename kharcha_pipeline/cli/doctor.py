@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
+import click
 
 from kharcha_pipeline import __version__
 from kharcha_pipeline.cli import exits, output
-from kharcha_pipeline.cli.options import JsonOption
+from kharcha_pipeline.cli.options import json_option
 from kharcha_pipeline.cli.places import accompanies
 from kharcha_pipeline.cli.tables import painted, terminal_width, wants_colour
 from kharcha_pipeline.cli.texts import bytes_of, counted, short_path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 5.0
 """How long the warehouse may be in use before its checks are left out. A transaction rarely takes that long."""
 
-_PACKAGES = ("duckdb", "dagster", "polars", "genai-prices", "tzdata", "msgspec", "typer")
+_PACKAGES = ("duckdb", "dagster", "polars", "genai-prices", "tzdata", "msgspec", "click")
 
 State = Literal["ok", "note", "failed"]
 
@@ -54,7 +54,9 @@ class FoundPlace:
     size: int
 
 
-def command(json: JsonOption = False) -> None:
+@click.command()
+@json_option
+def command(json: bool) -> None:
     """Show what is found where; check that all is well.
 
     Changes nothing. Ends with exit code 3 when a check failed.
@@ -78,7 +80,7 @@ def command(json: JsonOption = False) -> None:
     else:
         _show(settings, places, findings)
     if failed:
-        raise typer.Exit(exits.CHECK_FAILED)
+        raise click.exceptions.Exit(exits.CHECK_FAILED)
 
 
 def versions() -> dict[str, str]:
@@ -267,28 +269,28 @@ def _history_findings(connection: duckdb.DuckDBPyConnection) -> Iterator[Finding
 def _show(settings: Settings, places: Sequence[FoundPlace], findings: Sequence[Finding]) -> None:
     home, colour = _home(settings), wants_colour()
     named: dict[str, Any] = versions()
-    typer.echo(f"Kharcha Pipeline {named.pop('kharcha')} on {named.pop('system')}")
+    click.echo(f"Kharcha Pipeline {named.pop('kharcha')} on {named.pop('system')}")
     listed = ", ".join(f"{name} {version}" for name, version in named.items())
-    typer.echo(textwrap.fill(listed, terminal_width(), initial_indent="  ", subsequent_indent="  "))
-    typer.echo(f"  {sys.executable}")
-    typer.echo(f"\nData directory: {short_path(str(settings.data_directory), home)}")
-    typer.echo("\n" + painted("Logs", "bold", colour))
+    click.echo(textwrap.fill(listed, terminal_width(), initial_indent="  ", subsequent_indent="  "))
+    click.echo(f"  {sys.executable}")
+    click.echo(f"\nData directory: {short_path(str(settings.data_directory), home)}")
+    click.echo("\n" + painted("Logs", "bold", colour))
     for place in places:
         state = f"{counted(place.files, 'file')}, {bytes_of(place.size)}" if place.exists else "not there"
         label = f"  account {place.account}" if place.account else ""
         line = f"  {place.title:<12} {state:<22} {short_path(place.path, home)}{label}"
-        typer.echo(line if place.files else painted(line, "dim", colour))
-    typer.echo("\n" + painted("Checks", "bold", colour))
+        click.echo(line if place.files else painted(line, "dim", colour))
+    click.echo("\n" + painted("Checks", "bold", colour))
     for finding in findings:
         style: Literal["green", "yellow", "red"] = (
             "green" if finding.state == "ok" else "yellow" if finding.state == "note" else "red"
         )
         mark = painted(f"{finding.state:<6}", style, colour)
-        typer.echo(f"  {mark}  {finding.text}")
+        click.echo(f"  {mark}  {finding.text}")
     steps = list(dict.fromkeys(finding.next_step for finding in _most_urgent_first(findings) if finding.next_step))
-    typer.echo("\n" + painted("Next", "bold", colour))
+    click.echo("\n" + painted("Next", "bold", colour))
     for step in steps or ["All is well. `kharcha report` shows the days."]:
-        typer.echo(f"  {step}")
+        click.echo(f"  {step}")
 
 
 def _most_urgent_first(findings: Sequence[Finding]) -> list[Finding]:

@@ -15,14 +15,16 @@ def explained(error: Exception) -> tuple[str, int] | None:
     """The sentence and exit code for a failure that can be expected, `None` for a mistake of this program's own."""
     import duckdb
 
+    from kharcha_pipeline.automation.home import HomeError
     from kharcha_pipeline.pricing.price_book import PriceFileError
+    from kharcha_pipeline.pricing.repricing import RepriceError
     from kharcha_pipeline.settings import SettingsError
     from kharcha_pipeline.warehouse.lock import LockTimeoutError
     from kharcha_pipeline.warehouse.warehouse import WarehouseError
 
-    if isinstance(error, SettingsError | PriceFileError):
+    if isinstance(error, SettingsError | PriceFileError | RepriceError):
         return str(error), USAGE
-    if isinstance(error, WarehouseError | LockTimeoutError):
+    if isinstance(error, WarehouseError | LockTimeoutError | HomeError):
         return str(error), FAILURE
     if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException | duckdb.FatalException):
         return f"The database could not be used: {first_line(error)}.", FAILURE

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from kharcha_pipeline import locations
 from kharcha_pipeline.cli import nothing_changed, report
@@ -27,6 +27,7 @@ _OF_THIS_MACHINE = ("KHARCHA_CONFIG", "KHARCHA_MACHINE", "XDG_CONFIG_HOME", "APP
 """Variables that lead to the user's own settings."""
 
 
+@click.command()
 def command() -> None:
     """Sync, then show the days; samples if need be.
 
@@ -39,7 +40,7 @@ def command() -> None:
     refuse_samples(settings.data_directory)
     files = unchanged_files(settings.environment)
     if files:
-        typer.echo(nothing_changed.sentence(files))
+        click.echo(nothing_changed.sentence(files))
         report.show_daily(settings.data_directory / "kharcha.duckdb")
     elif _has_usage(settings):
         _sync_and_show(settings)
@@ -68,9 +69,9 @@ def _has_usage(settings: Settings) -> bool:
 def _sync_and_show(settings: Settings) -> None:
     result = run_sync(settings)
     for warning in result.built.warnings:
-        typer.echo(f"kharcha: {warning}", err=True)
-    typer.echo(summary(settings, result))
-    typer.echo()
+        click.echo(f"kharcha: {warning}", err=True)
+    click.echo(summary(settings, result))
+    click.echo()
     report.show_daily(settings.data_directory / "kharcha.duckdb")
 
 
@@ -81,15 +82,15 @@ def _show_samples(settings: Settings) -> None:
 
     samples = locations.sample_home()
     if samples is None:
-        typer.echo(nothing_found(places(SOURCES, settings), locations.home(settings.environment)))
+        click.echo(nothing_found(places(SOURCES, settings), locations.home(settings.environment)))
         return
     variables = {name for source in SOURCES for name in source.variables}
     demo = load_settings(demo_environment(settings, samples, variables))
     home = locations.home(settings.environment)
-    typer.echo(
+    click.echo(
         "No agent has logs on this machine, so these are the bundled samples: the usage of an invented developer.\n"
-        f"They are kept apart, in {short_path(str(demo.data_directory), home)}: to ask them more, set KHARCHA_DATA_DIR\n"
-        "to that directory.\n"
+        f"They are kept apart, in {short_path(str(demo.data_directory), home)}.\n"
+        "To ask more about them, set KHARCHA_DATA_DIR to that directory.\n"
     )
     pinned = published_zone(demo.data_directory)
     if demo.timezone and pinned and pinned != demo.timezone:
@@ -99,7 +100,7 @@ def _show_samples(settings: Settings) -> None:
     if files is None:
         _sync_and_show(demo)
         return
-    typer.echo(nothing_changed.sentence(files))
+    click.echo(nothing_changed.sentence(files))
     report.show_daily(demo.data_directory / "kharcha.duckdb")
 
 

@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["sync"] and _BARE.issuperset(given[1:]):
         files = unchanged_files(os.environ)
-        if files is not None:
+        if files or (
+            files is not None and len(given) > 1
+        ):  # without any file it should be told where they were sought
             from kharcha_pipeline.cli.nothing_changed import told
 
             sys.stdout.write(told(files, as_json="--json" in given, quiet=len(given) > 1))

@@ -6,10 +6,9 @@ import os
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 from zoneinfo import ZoneInfo
 
-import typer
+import click
 
 from kharcha_pipeline import locations
 
@@ -22,20 +21,19 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-FormatOption = Annotated[
-    Format, typer.Option("--format", "-f", help="table for people; json and csv hold every digit.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-SourceOption = Annotated[
-    list[str] | None,
-    typer.Option("--source", "-s", metavar="AGENT", help="Only this agent, e.g. claude-code. May be repeated."),
-]
-ModelOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model", "-m", metavar="MODEL", help="Only this model; * stands for anything: 'claude-*'. May be repeated."
-    ),
-]
+format_option = click.option(
+    "--format",
+    "-f",
+    type=click.Choice([format.value for format in Format]),
+    default=Format.TABLE.value,
+    callback=lambda context, parameter, value: Format(value),
+    show_default=True,
+    help="table for people; json and csv hold every digit.",
+)
+json_option = click.option("--json", is_flag=True, help="Print one JSON object.")
+source_option = click.option(
+    "--source", "-s", metavar="AGENT", multiple=True, help="Only this agent, e.g. claude-code. May be repeated."
+)
 DAY_FORMS = "YYYY-MM-DD, today, yesterday, or 7d for seven days ago"
 
 
@@ -79,4 +77,4 @@ def calendar_day(text: str, option: str, forms: str = "YYYY-MM-DD") -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a day; write {forms}.", param_hint=option) from None
+        raise click.BadParameter(f"{text!r} is not a day; write {forms}.", param_hint=option) from None

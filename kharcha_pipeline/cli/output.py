@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import typer
+import click
 
 from kharcha_pipeline.cli.nothing_changed import SCHEMA_VERSION
 from kharcha_pipeline.cli.tables import Table, terminal_width, wants_colour
@@ -21,7 +21,7 @@ from kharcha_pipeline.cli.texts import exact
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Prints a document under the current schema version."""
-    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **plain(document)}, indent=2, ensure_ascii=False))
+    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **plain(document)}, indent=2, ensure_ascii=False))
 
 
 def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -31,13 +31,13 @@ def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     writer.writerow(names)
     for row in rows:
         writer.writerow([_csv_value(value) for value in row])
-    typer.echo(text.getvalue(), nl=False)
+    click.echo(text.getvalue(), nl=False)
 
 
 def print_table(table: Table, *, fit: bool = True) -> None:
     """Prints a table, fitted to the terminal unless nothing may be cut."""
     for line in table.lines(terminal_width() if fit else None, wants_colour()):
-        typer.echo(line)
+        click.echo(line)
 
 
 def plain(value: Any) -> Any:

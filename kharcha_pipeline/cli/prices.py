@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import typer
+import click
 
 from kharcha_pipeline.cli import output
-from kharcha_pipeline.cli.options import Format, FormatOption, calendar_day, published_path
+from kharcha_pipeline.cli.options import Format, calendar_day, format_option, json_option, published_path
 from kharcha_pipeline.cli.tables import Cell, Column, Table
 from kharcha_pipeline.cli.texts import counted, dollars, exact
 
@@ -24,30 +24,22 @@ if TYPE_CHECKING:
     from kharcha_pipeline.settings import Settings
     from kharcha_pipeline.warehouse.warehouse import Warehouse
 
-app = typer.Typer(
-    help="Look at prices; change frozen ones with a trail.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 
-ProviderOption = Annotated[
-    str, typer.Option("--provider", metavar="PROVIDER", help="Whose price list, e.g. openai; by default any.")
-]
-ApplyOption = Annotated[bool, typer.Option("--apply", help="Do it. Without this nothing changes.")]
-ByOption = Annotated[str, typer.Option("--by", metavar="WHO", help="Who does it, to be kept in reprice_log.")]
+@click.group(name="prices")
+def command() -> None:
+    """Look at prices; change frozen ones with a trail."""
 
 
-@app.command("show")
-def show(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model, spelled as an agent or a price list would.")
-    ],
-    provider: ProviderOption = "",
-    day: Annotated[
-        str | None, typer.Option("--day", metavar="DAY", help="UTC day, YYYY-MM-DD; by default today.")
-    ] = None,
-    format: FormatOption = Format.TABLE,
-) -> None:
+_by_option = click.option("--by", metavar="WHO", default="", help="Who does it, to be kept in reprice_log.")
+_apply_option = click.option("--apply", is_flag=True, help="Do it. Without this nothing changes.")
+
+
+@command.command()
+@click.argument("model")
+@click.option("--provider", metavar="PROVIDER", default="", help="Whose price list, e.g. openai; by default any.")
+@click.option("--day", metavar="DAY", help="UTC day, YYYY-MM-DD; by default today.")
+@format_option
+def show(model: str, provider: str, day: str | None, format: Format) -> None:
     """Show what a model costs.
 
     Both the rates frozen by its use and what the price sources say are shown. Rates are USD per million tokens, web
@@ -79,13 +71,10 @@ def show(
         _show_present(model, utc_day, present)
 
 
-@app.command("list")
-def list_prices(
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="TEXT", help="Only models whose name contains this.")
-    ] = "",
-    format: FormatOption = Format.TABLE,
-) -> None:
+@command.command("list")
+@click.option("--model", "-m", metavar="TEXT", default="", help="Only models whose name contains this.")
+@format_option
+def list_prices(model: str, format: Format) -> None:
     """List every price that was used.
 
     A row is a span of days of use with equal rates, in USD per million tokens.
@@ -103,7 +92,7 @@ def list_prices(
     elif format is Format.CSV:
         output.print_csv(PriceSpan._fields, spans)
     elif not spans:
-        typer.echo("No price was used yet." if not model else "No price matches.")
+        click.echo("No price was used yet." if not model else "No price matches.")
     else:
         columns = [
             Column("Provider", importance=60),
@@ -133,8 +122,9 @@ def list_prices(
         output.print_table(Table(columns, rows))
 
 
-@app.command("unpriced")
-def unpriced(format: FormatOption = Format.TABLE) -> None:
+@command.command()
+@format_option
+def unpriced(format: Format) -> None:
     """Show what has no known price, why, and what to do."""
     from kharcha_pipeline.pricing.queries import UnpricedUse, unpriced_uses
 
@@ -145,7 +135,7 @@ def unpriced(format: FormatOption = Format.TABLE) -> None:
     elif format is Format.CSV:
         output.print_csv(UnpricedUse._fields, uses)
     elif not uses:
-        typer.echo("Everything that was used has a price.")
+        click.echo("Everything that was used has a price.")
     else:
         columns = [
             Column("Model", narrowest=16),
@@ -170,26 +160,20 @@ def unpriced(format: FormatOption = Format.TABLE) -> None:
         ]
         output.print_table(Table(columns, rows))
         if (example := next((use for use in uses if use.model), None)) is not None:
-            typer.echo(_advice(example))
+            click.echo(_advice(example))
 
 
-@app.command("reprice")
+@command.command()
+@click.option("--provider", metavar="PROVIDER", required=True, help="Whose price list, as in `kharcha prices list`.")
+@click.option("--model", "-m", metavar="MODEL", required=True, help="The model in that list.")
+@click.option("--from", "from_day", metavar="DAY", required=True, help="First UTC day, YYYY-MM-DD.")
+@click.option("--to", "to_day", metavar="DAY", help="First UTC day no longer covered; by default all days up to now.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; needed with --apply and kept for ever.")
+@_apply_option
+@_by_option
+@json_option
 def reprice(
-    provider: Annotated[
-        str, typer.Option("--provider", metavar="PROVIDER", help="Whose price list, as in `kharcha prices list`.")
-    ],
-    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="The model in that list.")],
-    from_day: Annotated[str, typer.Option("--from", metavar="DAY", help="First UTC day, YYYY-MM-DD.")],
-    to_day: Annotated[
-        str | None,
-        typer.Option("--to", metavar="DAY", help="First UTC day no longer covered; by default all days up to now."),
-    ] = None,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why; needed with --apply and kept for ever.")
-    ] = "",
-    apply: ApplyOption = False,
-    by: ByOption = "",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    provider: str, model: str, from_day: str, to_day: str | None, reason: str, apply: bool, by: str, json: bool
 ) -> None:
     """Change frozen rates to what is known now.
 
@@ -201,9 +185,9 @@ def reprice(
     first = calendar_day(from_day, "--from")
     end = calendar_day(to_day, "--to") if to_day else datetime.now(UTC).date() + timedelta(days=1)
     if end <= first:
-        raise typer.BadParameter("it must be after --from; it is the first day no longer covered.", param_hint="--to")
+        raise click.BadParameter("it must be after --from; it is the first day no longer covered.", param_hint="--to")
     if apply and not reason.strip():
-        raise typer.BadParameter("say why the rates change; the reason is kept for ever.", param_hint="--reason")
+        raise click.BadParameter("say why the rates change; the reason is kept for ever.", param_hint="--reason")
     settings = _settings()
     prices = _price_sources(settings)
     change = _Change(settings, prices, apply)
@@ -213,19 +197,16 @@ def reprice(
     _tell(result, json=json, applied=apply, again="the same command with --apply and a --reason")
 
 
-@app.command("undo")
-def undo(
-    reprice_id: Annotated[
-        int, typer.Argument(metavar="NUMBER", help="Number of the reprice in the table reprice_log.")
-    ],
-    apply: ApplyOption = False,
-    by: ByOption = "",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+@command.command()
+@click.argument("reprice_id", metavar="NUMBER", type=int)
+@_apply_option
+@_by_option
+@json_option
+def undo(reprice_id: int, apply: bool, by: str, json: bool) -> None:
     """Take a reprice back.
 
-    A dry run unless --apply is given. The revisions before it are written once more; nothing is deleted. `kharcha sql
-    "FROM reprice_log"` lists them.
+    NUMBER is that of the table reprice_log: `kharcha sql "FROM reprice_log"`. A dry run unless --apply is given. The
+    revisions before it are written once more; nothing is deleted.
     """
     from kharcha_pipeline.pricing import repricing
 
@@ -391,22 +372,22 @@ def _show_frozen(model: str, frozen_on: str | None, frozen: list[SnapshotRates])
         by_snapshot.setdefault(rates[:4], []).append(_frozen_line(rates))
     for (provider, name, snapshot_day, revision), lines in by_snapshot.items():
         again = f", revision {revision}" if revision > 1 else ""
-        typer.echo(f"{provider} {name}, frozen by its use on {snapshot_day}{again}:\n")
+        click.echo(f"{provider} {name}, frozen by its use on {snapshot_day}{again}:\n")
         output.print_table(_rate_table(lines))
-        typer.echo()
+        click.echo()
     if not frozen:
-        typer.echo(f"No rates of {model} are frozen{f' for {frozen_on}' if frozen_on else ''}: it was not used.\n")
+        click.echo(f"No rates of {model} are frozen{f' for {frozen_on}' if frozen_on else ''}: it was not used.\n")
 
 
 def _show_present(model: str, day: date, present: Resolution | Unpriceable) -> None:
     from kharcha_pipeline.pricing.price_sources import Unpriceable
 
     if isinstance(present, Unpriceable):
-        typer.echo(f"The price sources have no price of {model} on {day}: {present.reason}.")
+        click.echo(f"The price sources have no price of {model} on {day}: {present.reason}.")
         return
     standing_in = ", the vendor's own list standing in" if present.vendor_equivalent else ""
     source = f"{present.card.source} {present.card.source_version}".strip()
-    typer.echo(f"{present.price_provider} {present.price_model}, as {source} has it for {day}{standing_in}:\n")
+    click.echo(f"{present.price_provider} {present.price_model}, as {source} has it for {day}{standing_in}:\n")
     output.print_table(_rate_table(_present_lines(present)))
 
 
@@ -487,11 +468,11 @@ def _tell(result: RepriceResult, *, json: bool, applied: bool, again: str) -> No
         )
         return
     if result.unknown:
-        typer.echo(
+        click.echo(
             f"The price sources have no rates now for {counted(len(result.unknown), 'day')}; these keep theirs."
         )
     if not result.snapshots:
-        typer.echo(f"Nothing differs: {counted(result.unchanged, 'snapshot')} as the price sources have it.")
+        click.echo(f"Nothing differs: {counted(result.unchanged, 'snapshot')} as the price sources have it.")
         return
     columns = [
         Column("Day"),
@@ -507,10 +488,10 @@ def _tell(result: RepriceResult, *, json: bool, applied: bool, again: str) -> No
     totals = _amounts(result.old_total_usd, result.new_total_usd, result.difference_usd)
     output.print_table(Table(columns, rows, ["Total", f"{result.events:,}", *totals]))
     if applied:
-        typer.echo(f"\nDone: reprice {result.reprice_id}, {counted(result.snapshots, 'snapshot')} revised.")
-        typer.echo(f"`kharcha prices undo {result.reprice_id}` takes it back.")
+        click.echo(f"\nDone: reprice {result.reprice_id}, {counted(result.snapshots, 'snapshot')} revised.")
+        click.echo(f"`kharcha prices undo {result.reprice_id}` takes it back.")
     else:
-        typer.echo(
+        click.echo(
             f"\nNothing was changed: {counted(result.snapshots, 'snapshot')} would be revised. To do it: {again}."
         )
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
-import typer
+import click
 
 from kharcha_pipeline.cli import output
-from kharcha_pipeline.cli.options import JsonOption
+from kharcha_pipeline.cli.options import json_option
 from kharcha_pipeline.cli.texts import counted, dollars
 
 
-def command(
-    timezone: Annotated[
-        str, typer.Option("--timezone", metavar="ZONE", help="IANA name of the new zone, e.g. Europe/Berlin.")
-    ],
-    json: JsonOption = False,
-) -> None:
+@click.command()
+@click.option("--timezone", metavar="ZONE", required=True, help="IANA name of the new zone, e.g. Europe/Berlin.")
+@json_option
+def command(timezone: str, json: bool) -> None:
     """Change the reporting zone, and so every day.
 
     Every response moves to its day there. One transaction; no price is looked up again, so the totals stay what they
@@ -49,13 +46,13 @@ def command(
             }
         )
         return
-    typer.echo(
+    click.echo(
         f"Days are now those of {result.zone_after} and no longer of {result.zone_before}: "
         f"{counted(result.days_before, 'day')} with usage became {result.days_after:,}."
     )
-    typer.echo(
+    click.echo(
         f"Unchanged in total: {counted(totals.events, 'response')}, {totals.tokens:,} tokens, "
         f"{dollars(totals.cost_usd)} USD, {totals.unpriced_events:,} of them without a known price."
     )
     if settings.timezone not in (None, zone):
-        typer.echo(f"Change the setting too: {settings.origins['timezone']} still asks for {settings.timezone}.")
+        click.echo(f"Change the setting too: {settings.origins['timezone']} still asks for {settings.timezone}.")

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from kharcha_pipeline.cli import output
-from kharcha_pipeline.cli.options import Format, FormatOption, SourceOption, home, published_path
+from kharcha_pipeline.cli.options import Format, format_option, home, published_path, source_option
 from kharcha_pipeline.cli.tables import Cell, Column, Table
 from kharcha_pipeline.cli.texts import short_path
 
 _FIELDS = ("source", "path", "line", "position", "reason", "first_seen_at", "resolved_at")
 
 
+@click.command()
+@source_option
+@click.option("--reason", metavar="TEXT", help="Only reasons that contain this.")
+@click.option("--file", metavar="TEXT", help="Only paths that contain this.")
+@click.option("--each", is_flag=True, help="List every reject instead of one row per reason.")
+@click.option("--resolved", is_flag=True, help="Also what could not be read once and could be later.")
+@format_option
 def command(
-    source: SourceOption = None,
-    reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Only reasons that contain this.")
-    ] = None,
-    file: Annotated[str | None, typer.Option("--file", metavar="TEXT", help="Only paths that contain this.")] = None,
-    each: Annotated[bool, typer.Option("--each", help="List every reject instead of one row per reason.")] = False,
-    resolved: Annotated[
-        bool, typer.Option("--resolved", help="Also what could not be read once and could be later.")
-    ] = False,
-    format: FormatOption = Format.TABLE,
+    source: tuple[str, ...], reason: str | None, file: str | None, each: bool, resolved: bool, format: Format
 ) -> None:
     """Show what could not be used, and why.
 
@@ -38,11 +36,13 @@ def command(
         rows = connection.execute(
             f"""
             SELECT {", ".join(_FIELDS)} FROM rejects
-            WHERE (? IS NULL OR list_contains(?, source)) AND (? IS NULL OR contains(lower(reason), lower(?)))
-              AND (? IS NULL OR contains(path, ?)) AND (? OR resolved_at IS NULL)
+            WHERE (len(?::VARCHAR[]) = 0 OR list_contains(?, source))
+              AND (? IS NULL OR contains(lower(reason), lower(?)))
+              AND (? IS NULL OR contains(path, ?))
+              AND (? OR resolved_at IS NULL)
             ORDER BY source, reason, path, line, position, first_seen_at
             """,
-            [source, source, reason, reason, file, file, resolved],
+            [list(source), list(source), reason, reason, file, file, resolved],
         ).fetchall()
     finally:
         connection.close()
@@ -51,12 +51,12 @@ def command(
     elif format is Format.CSV:
         output.print_csv(_FIELDS, rows)
     elif not rows:
-        typer.echo("Nothing was rejected." if not (source or reason or file) else "No reject matches.")
+        click.echo("Nothing was rejected." if not (source or reason or file) else "No reject matches.")
     elif each:
         output.print_table(_every_reject(rows))
     else:
         output.print_table(_by_reason(rows))
-        typer.echo("`kharcha rejects --each` lists every one with its file and line.")
+        click.echo("`kharcha rejects --each` lists every one with its file and line.")
 
 
 def _every_reject(rows: list[tuple[Any, ...]]) -> Table:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from kharcha_pipeline.cli import output
 from kharcha_pipeline.cli.options import (
     DAY_FORMS,
     Format,
-    FormatOption,
-    ModelOption,
-    SourceOption,
+    format_option,
     home,
     published_path,
+    source_option,
     understood_day,
 )
 from kharcha_pipeline.cli.tables import ALWAYS, Cell, Column, Table, painted, printable, wants_colour
@@ -27,9 +26,9 @@ from kharcha_pipeline.cli.usage import (
     Report,
     Row,
     Usage,
+    known_sources,
     project_filter,
     reporting_zone,
-    unknown_sources,
     usage,
 )
 
@@ -40,28 +39,41 @@ NAMED_MODELS = 5
 """How many models without a price a footnote names."""
 
 
+@click.command()
+@click.argument(
+    "report",
+    type=click.Choice([report.value for report in Report]),
+    default=Report.DAILY.value,
+    callback=lambda context, parameter, value: Report(value),
+)
+@click.option("--since", metavar="DAY", help=f"First day: {DAY_FORMS}.")
+@click.option("--until", metavar="DAY", help="Last day, included.")
+@source_option
+@click.option(
+    "--model",
+    "-m",
+    metavar="MODEL",
+    multiple=True,
+    help="Only this model; * stands for anything: 'claude-*'. May be repeated.",
+)
+@click.option(
+    "--project",
+    "-p",
+    metavar="PROJECT",
+    multiple=True,
+    help="Only this project: its directory, the last part of it, or a pattern with *. May be repeated.",
+)
+@click.option("--last", "-n", metavar="N", type=click.IntRange(min=1), help="Show only N rows; the total counts all.")
+@format_option
 def command(
-    report: Annotated[
-        Report, typer.Argument(metavar="REPORT", help="daily, weekly, monthly, session, project or model.")
-    ] = Report.DAILY,
-    since: Annotated[str | None, typer.Option("--since", metavar="DAY", help=f"First day: {DAY_FORMS}.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="DAY", help="Last day, included.")] = None,
-    source: SourceOption = None,
-    model: ModelOption = None,
-    project: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--project",
-            "-p",
-            metavar="PROJECT",
-            help="Only this project: its directory, the last part of it, or a pattern with *. May be repeated.",
-        ),
-    ] = None,
-    last: Annotated[
-        int | None,
-        typer.Option("--last", "-n", metavar="N", min=1, help="Show only so many rows; the total counts all."),
-    ] = None,
-    format: FormatOption = Format.TABLE,
+    report: Report,
+    since: str | None,
+    until: str | None,
+    source: tuple[str, ...],
+    model: tuple[str, ...],
+    project: tuple[str, ...],
+    last: int | None,
+    format: Format,
 ) -> None:
     """Show what was used and what it cost.
 
@@ -76,12 +88,12 @@ def command(
         filters = Filters(
             since=understood_day(since, zone, "--since"),
             until=understood_day(until, zone, "--until"),
-            sources=source or (),
-            models=model or (),
-            projects=[project_filter(text) for text in project or ()],
+            sources=source,
+            models=model,
+            projects=tuple(project_filter(text) for text in project),
         )
-        if unknown := unknown_sources(connection, filters.sources):
-            raise typer.BadParameter(f"there is no agent {unknown[0]!r}", param_hint="--source")
+        if filters.sources and (unknown := set(filters.sources).difference(known := known_sources(connection))):
+            raise click.BadParameter(f"{min(unknown)!r} is none of {', '.join(known)}.", param_hint="--source")
         found = usage(connection, report, filters)
     finally:
         connection.close()
@@ -124,7 +136,7 @@ def show(report: Report, filters: Filters, found: Usage, zone: str, format: Form
     elif format is Format.CSV:
         output.print_csv(found.names, ([row[name] for name in found.names] for row in rows))
     elif not found.rows:
-        typer.echo("No usage matches." if filters != Filters() else "There is no usage yet.")
+        click.echo("No usage matches." if filters != Filters() else "There is no usage yet.")
     else:
         _show_table(report, found, rows, zone)
 
@@ -154,14 +166,14 @@ def _show_table(report: Report, found: Usage, rows: Sequence[Row], zone: str) ->
     )
     colour = wants_colour()
     title = f"{report.value.capitalize()} usage · time zone {zone}"
-    typer.echo(painted(title, "dim", colour))
-    typer.echo()
+    click.echo(painted(title, "dim", colour))
+    click.echo()
     output.print_table(table)
     if hidden := len(found.rows) - len(rows):
-        typer.echo(painted(f"Not shown, but in the total: {counted(hidden, 'row')}.", "dim", colour))
+        click.echo(painted(f"Not shown, but in the total: {counted(hidden, 'row')}.", "dim", colour))
     if found.unpriced:
-        typer.echo()
-        typer.echo(painted(_footnote(found), "yellow", colour))
+        click.echo()
+        click.echo(painted(_footnote(found), "yellow", colour))
 
 
 def _key_columns(report: Report, zone: str) -> list[_Shown]:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from kharcha_pipeline.cli import exits, output
-from kharcha_pipeline.cli.options import Format, FormatOption, published_path
+from kharcha_pipeline.cli.options import Format, format_option, published_path
 from kharcha_pipeline.cli.tables import Column, Table
 
 
-def command(
-    query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="An SQL query, or - to read it from the standard input.")
-    ],
-    format: FormatOption = Format.TABLE,
-) -> None:
+@click.command()
+@click.argument("query")
+@format_option
+def command(query: str, format: Format) -> None:
     """Ask the published tables anything in SQL.
 
-    The SQL is DuckDB's, the database is read-only, and queries reach neither files nor the network. Times are in UTC.
-    What there is: `kharcha sql "SHOW TABLES"`, `kharcha sql "DESCRIBE priced_events"`.
+    QUERY may be - to read it from the standard input. The SQL is DuckDB's, the database is read-only, and queries
+    reach neither files nor the network. Times are in UTC. What there is: `kharcha sql "SHOW TABLES"`,
+    `kharcha sql "DESCRIBE priced_events"`.
     """
     text = sys.stdin.read() if query == "-" else query
     names, types, rows = ask(text)
@@ -52,7 +51,7 @@ def ask(query: str) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
         connection.execute("SET lock_configuration = true")
         try:
             if not connection.extract_statements(query):
-                raise typer.BadParameter("there is no query in it", param_hint="QUERY")
+                raise click.BadParameter("there is no query in it", param_hint="QUERY")
             connection.execute(query)
             described = connection.description or []
             return (
@@ -61,8 +60,8 @@ def ask(query: str) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
                 connection.fetchall(),
             )
         except duckdb.Error as error:
-            typer.echo(f"kharcha: {sentence(error)}", err=True)
-            raise typer.Exit(exits.FAILURE) from None
+            click.echo(f"kharcha: {sentence(error)}", err=True)
+            raise click.exceptions.Exit(exits.FAILURE) from None
     finally:
         connection.close()
 
@@ -71,7 +70,7 @@ def sentence(error: Exception) -> str:
     """What DuckDB says about a query, in one line: the problem and, where there is one, its suggestion."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     hints = [line for line in lines[1:] if line.startswith(("Did you mean", "Candidate"))]
-    return f"The query failed: {' '.join([exits.first_line(error) + '.', *hints])}"
+    return f"The query failed: {' '.join([exits.first_line(error).rstrip('!') + '.', *hints])}"
 
 
 def _distinct(names: list[str]) -> list[str]:

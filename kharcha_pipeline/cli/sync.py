@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from kharcha_pipeline.cli import nothing_changed, output
-from kharcha_pipeline.cli.options import JsonOption
+from kharcha_pipeline.cli.options import json_option
 from kharcha_pipeline.cli.places import looked_in
 from kharcha_pipeline.cli.texts import bytes_of, counted, dollars, exact, short_path
 
@@ -27,13 +27,11 @@ LONG_WORK_BYTES = 32 * 1024 * 1024
 """Less than this is read in about a second: a progress bar would only flicker."""
 
 
-def command(
-    full: Annotated[
-        bool, typer.Option("--full", help="Read and compare everything again, as after an upgrade.")
-    ] = False,
-    json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and failures.")] = False,
-) -> None:
+@click.command()
+@click.option("--full", is_flag=True, help="Read and compare everything again, as after an upgrade.")
+@json_option
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings and failures.")
+def command(full: bool, json: bool, quiet: bool) -> None:
     """Read what is new in the agents' logs.
 
     New usage is priced, and the published tables are brought up to date. May be repeated, interrupted or run from a
@@ -45,11 +43,11 @@ def command(
     refuse_samples(settings.data_directory)
     result = run_sync(settings, full=full, show_progress=not (json or quiet))
     for warning in result.built.warnings:
-        typer.echo(f"kharcha: {warning}", err=True)
+        click.echo(f"kharcha: {warning}", err=True)
     if json:
         output.print_json(document(result))
     elif not quiet:
-        typer.echo(summary(settings, result))
+        click.echo(summary(settings, result))
 
 
 def run_sync(settings: Settings, *, full: bool = False, show_progress: bool = True) -> SyncResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -98,9 +97,9 @@ class Filters:
 
     since: date | None = None
     until: date | None = None
-    sources: Sequence[str] = ()
-    models: Sequence[str] = ()
-    projects: Sequence[str] = ()
+    sources: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
 
     def condition(self) -> tuple[str, list[Any]]:
         """The filters as an SQL condition with its parameters."""
@@ -175,14 +174,12 @@ def usage(connection: duckdb.DuckDBPyConnection, report: Report, filters: Filter
     return Usage(names, rows, total, unpriced)
 
 
-def unknown_sources(connection: duckdb.DuckDBPyConnection, sources: Sequence[str]) -> list[str]:
-    """Which of the given names are no agent's: they neither are in the tables nor can be read."""
-    known = {row[0] for row in connection.execute("SELECT DISTINCT source FROM daily_usage").fetchall()}
-    if not (missing := [source for source in sources if source not in known]):
-        return []
+def known_sources(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The agents that can be read, and those whose usage is in the tables."""
     from kharcha_pipeline.sources.registry import SOURCES
 
-    return [source for source in missing if source not in {readable.name for readable in SOURCES}]
+    used = {row[0] for row in connection.execute("SELECT DISTINCT source FROM daily_usage").fetchall()}
+    return sorted(used.union(source.name for source in SOURCES))
 
 
 def _table(report: Report) -> str:
