@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePath
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,31 +28,46 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.lines import lines
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.values import EARLIEST_MS, amount, count, document, instant, text
+from kharcha_pipeline.sources.values import EARLIEST_MS, LARGEST_COUNT, amount, count, document, instant, text
 
 DAY_MS = 86_400_000
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)] | None
+
+
+class CacheCreation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens written to the cache, by how long they are kept."""
+
+    ephemeral_5m_input_tokens: Count = 0
+    ephemeral_1h_input_tokens: Count = 0
+
+
+class ServerToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tools that ran at the vendor's."""
+
+    web_search_requests: Count = 0
 
 
 class Iteration(msgspec.Struct, frozen=True, omit_defaults=True):
     """One sampling pass of a response, as listed in `usage.iterations`."""
 
-    type: str = ""
-    model: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
+    type: str | None = None
+    model: str | None = None
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cache_read_input_tokens: Count = 0
+    cache_creation_input_tokens: Count = 0
+    cache_creation: CacheCreation | None = None
 
 
 class Usage(Iteration, frozen=True, omit_defaults=True):
-    """The usage object of a response, under the API's own names."""
+    """The usage object of a response, as the API wrote it: its own names, and only its numbers and modes."""
 
-    web_search_requests: int = 0
-    service_tier: str = ""
-    speed: str = ""
-    iterations: tuple[Iteration, ...] = ()
+    server_tool_use: ServerToolUse | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    iterations: tuple[Iteration, ...] | None = None
 
 
 class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,30 +98,34 @@ class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Message(msgspec.Struct):
-    id: Any = None
-    model: Any = None
-    stop_reason: Any = None
-    usage: dict[str, Any] | None = None
+    id: str | None = None
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: Usage | None = None
+
+
+class _ForkedFrom(msgspec.Struct, rename="camel"):
+    session_id: str | None = None
 
 
 class _Line(msgspec.Struct, rename="camel"):
-    """The fields of a transcript line that matter; values of any type, because agents write anything."""
+    """The fields of a transcript line that matter. A line in which one has another type is read leniently."""
 
-    type: Any = None
-    timestamp: Any = None
-    session_id: Any = None
-    stream_session: Any = msgspec.field(default=None, name="session_id")
-    request_id: Any = None
-    uuid: Any = None
-    cwd: Any = None
-    git_branch: Any = None
-    is_sidechain: Any = None
-    agent_id: Any = None
-    is_api_error_message: Any = None
+    type: str | None = None
+    timestamp: str | int | float | None = None
+    session_id: str | None = None
+    stream_session: str | None = msgspec.field(default=None, name="session_id")
+    request_id: str | None = None
+    uuid: str | None = None
+    cwd: str | None = None
+    git_branch: str | None = None
+    is_sidechain: bool | None = None
+    agent_id: str | None = None
+    is_api_error_message: bool | None = None
     cost: Decimal | None = msgspec.field(default=None, name="costUSD")
-    forked_from: Any = None
+    forked_from: _ForkedFrom | None = None
     message: _Message | None = None
-    usage: dict[str, Any] | None = None
+    usage: Usage | None = None
     data: msgspec.Raw = msgspec.Raw()
     event: msgspec.Raw = msgspec.Raw()
 
@@ -174,6 +193,7 @@ class _Reader:
 
     def __init__(self, file: LogFile) -> None:
         self.file = file
+        self.account = file.account
         path = PurePath(file.path)
         self.stem = path.stem
         in_subagents = "subagents" in path.parts
@@ -250,10 +270,10 @@ class _Reader:
                 self._object(event, position, number)
         elif kind == "message_start" and line.message is not None and line.message.usage is not None:
             self.stream = {
-                "message": text(line.message.id),
-                "model": text(line.message.model),
-                "session": text(line.session_id),
-                "usage": msgspec.to_builtins(_usage(line.message.usage)),
+                "message": line.message.id,
+                "model": line.message.model,
+                "session": line.session_id,
+                "usage": msgspec.to_builtins(line.message.usage),
             }
             self._streamed(line, line.message.usage, position, number)
         elif kind == "message_delta" and line.usage is not None and self.stream:
@@ -261,25 +281,24 @@ class _Reader:
         elif kind == "message_stop":
             self.stream = {}
 
-    def _streamed(self, line: _Line, usage: dict[str, Any], position: int, number: int) -> None:
+    def _streamed(self, line: _Line, usage: Usage, position: int, number: int) -> None:
         """A raw stream event: input and cache come with its start, the output so far with every delta."""
         started = self.stream
         line.session_id = line.session_id or started["session"]
-        line.message = _Message(
-            id=started["message"],
-            model=started["model"],
-            usage={**started["usage"], "output_tokens": usage.get("output_tokens")},
-        )
+        so_far = msgspec.convert({**started["usage"], "output_tokens": usage.output_tokens}, Usage)
+        line.message = _Message(id=started["message"], model=started["model"], usage=so_far)
         self._assistant(line, position, number)
 
     def _assistant(self, line: _Line, position: int, number: int) -> None:
         message = line.message
-        if message is None or message.usage is None or line.is_api_error_message is True:
+        if message is None or message.usage is None or line.is_api_error_message:
             return
-        model = text(message.model)
+        model = message.model
         if model == "<synthetic>":  # made locally, never billed
             return
-        usage, cost = _usage(message.usage), amount(line.cost)
+        usage, cost = message.usage, line.cost
+        if cost is not None:
+            cost = amount(cost)
         if cost is None and not (_total(usage) or usage.iterations):
             return
         at = instant(line.timestamp)
@@ -287,25 +306,26 @@ class _Reader:
             reason = "claims to be older than 2020" if at < EARLIEST_MS else "claims to be from the future"
             self.rejects.append(Reject(reason, number, position))
             return
-        session = text(line.session_id) or text(line.stream_session)
-        forked = line.forked_from if isinstance(line.forked_from, dict) else {}
+        session = line.session_id or line.stream_session
+        forked = line.forked_from
+        sidechain = line.is_sidechain is True
         record = ClaudeRecord(
             usage=usage,
-            message=text(message.id),
-            request=text(line.request_id),
-            uuid=text(line.uuid),
+            message=message.id or "",
+            request=line.request_id or "",
+            uuid=line.uuid or "",
             session=session or self.file_session,
-            origin=text(forked.get("sessionId")),
+            origin=(forked.session_id or "") if forked is not None else "",
             own_file=session == self.stem,
-            sidechain=line.is_sidechain is True,
-            subagent=line.is_sidechain is True or self.subagent_file or bool(text(line.agent_id)),
-            copied=bool(forked),
+            sidechain=sidechain,
+            subagent=sidechain or self.subagent_file or bool(line.agent_id),
+            copied=forked is not None,
             stopped=bool(message.stop_reason),
             at=at or 0,
-            model=model,
-            cwd=text(line.cwd),
-            branch=text(line.git_branch),
-            account=self.file.account,
+            model=model or "",
+            cwd=line.cwd or "",
+            branch=line.git_branch or "",
+            account=self.account,
             cost=cost,
         )
         if at is None:
@@ -316,7 +336,8 @@ class _Reader:
         for waiting, its_position, its_number in self.untimed:
             timed = msgspec.structs.replace(waiting, at=at, time_quality="neighbour")
             self._keep(timed, its_position, its_number)
-        self.untimed.clear()
+        if self.untimed:
+            self.untimed.clear()
 
     def _without_time(self, record: ClaudeRecord, position: int, number: int) -> None:
         """Takes the time of the usage line before; a file's first lines wait for the next one."""
@@ -337,7 +358,7 @@ class _Reader:
             record.at if not (record.message or record.uuid) else 0,
         )
         known = self.found.get(key)
-        if known is None or _preference(record) < _preference(known[0]):
+        if known is None or _is_better(record, known[0]):
             self.found[key] = (record, position, number)
 
 
@@ -355,12 +376,19 @@ def _lenient(value: Any) -> _Line:
     """A line in which a field has an unexpected type: what is usable of it."""
     if not isinstance(value, dict):
         raise ValueError("not an object")
-    message = value.get("message")
-    usable = {name: value[name] for name in _ANY_TYPE if name in value}
+    message, forked = value.get("message"), value.get("forkedFrom")
+    usable: dict[str, Any] = {name: value[name] for name in _TEXTS if isinstance(value.get(name), str)}
+    usable |= {name: value[name] for name in ("isSidechain", "isApiErrorMessage") if value.get(name) in (True, False)}
+    if not isinstance(value.get("timestamp"), str | bool | list | dict | Decimal):
+        usable["timestamp"] = value.get("timestamp")
     usable["costUSD"] = amount(value.get("costUSD"))
-    usable["usage"] = _object_or_none(value.get("usage"))
+    usable["forkedFrom"] = {"sessionId": text(forked.get("sessionId"))} if isinstance(forked, dict) else None
+    usable["usage"] = _lenient_usage(value.get("usage"))
     if isinstance(message, dict):
-        usable["message"] = {**message, "usage": _object_or_none(message.get("usage"))}
+        usable["message"] = {
+            **{name: text(message.get(name)) for name in ("id", "model", "stop_reason")},
+            "usage": _lenient_usage(message.get("usage")),
+        }
     line = msgspec.convert(usable, _Line)
     for name in ("data", "event"):
         if isinstance(value.get(name), dict):
@@ -368,79 +396,62 @@ def _lenient(value: Any) -> _Line:
     return line
 
 
-_ANY_TYPE = frozenset(field.encode_name for field in msgspec.structs.fields(_Line) if field.type is Any)
+_TEXTS = ("type", "timestamp", "sessionId", "session_id", "requestId", "uuid", "cwd", "gitBranch", "agentId")
+
+
+def _lenient_usage(said: Any) -> dict[str, Any] | None:
+    """A usage object with every field that is of no use left out."""
+    if not isinstance(said, dict):
+        return None
+    usable: dict[str, Any] = {name: count(said[name]) for name in _COUNTS if name in said}
+    usable |= {name: said[name] for name in ("type", "model", "service_tier", "speed") if type(said.get(name)) is str}
+    for name, counts in _NESTED_COUNTS.items():
+        inner = said.get(name)
+        if isinstance(inner, dict):
+            usable[name] = {field: count(inner.get(field)) for field in counts}
+    if isinstance(said.get("iterations"), list):
+        usable["iterations"] = [_lenient_usage(item) for item in said["iterations"] if isinstance(item, dict)]
+    return usable
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_NESTED_COUNTS = {
+    "cache_creation": CacheCreation.__struct_fields__,
+    "server_tool_use": ServerToolUse.__struct_fields__,
+}
 
 
 def _decoded(raw: msgspec.Raw, decode: Any) -> Any:
+    """What a line wraps, `None` when it is nothing of interest."""
     try:
         return decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _object_or_none(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None
+def _written(usage: Iteration) -> tuple[int, int]:
+    """Tokens written to the cache for five minutes and for one hour.
 
-
-def _usage(said: dict[str, Any]) -> Usage:
-    get = said.get
-    searches = get("server_tool_use")
-    five_minutes, one_hour = _split(said)
-    return Usage(
-        input_tokens=count(get("input_tokens")),
-        output_tokens=count(get("output_tokens")),
-        cache_read_input_tokens=count(get("cache_read_input_tokens")),
-        cache_creation_input_tokens=count(get("cache_creation_input_tokens")),
-        ephemeral_5m_input_tokens=five_minutes,
-        ephemeral_1h_input_tokens=one_hour,
-        web_search_requests=count(searches.get("web_search_requests")) if isinstance(searches, dict) else 0,
-        service_tier=text(get("service_tier")),
-        speed=text(get("speed")),
-        iterations=_iterations(get("iterations")),
-    )
-
-
-def _split(said: dict[str, Any]) -> tuple[int, int]:
-    """Tokens written to the cache for five minutes and for one hour."""
-    split = said.get("cache_creation")
-    source = split if isinstance(split, dict) else said
-    return count(source.get("ephemeral_5m_input_tokens")), count(source.get("ephemeral_1h_input_tokens"))
-
-
-def _iterations(value: Any) -> tuple[Iteration, ...]:
-    """The passes the top level does not contain: compactions and advisor messages."""
-    if not isinstance(value, list):
-        return ()
-    return tuple(
-        Iteration(
-            type=item["type"],
-            model=text(item.get("model")),
-            input_tokens=count(item.get("input_tokens")),
-            output_tokens=count(item.get("output_tokens")),
-            cache_read_input_tokens=count(item.get("cache_read_input_tokens")),
-            cache_creation_input_tokens=count(item.get("cache_creation_input_tokens")),
-            ephemeral_5m_input_tokens=_split(item)[0],
-            ephemeral_1h_input_tokens=_split(item)[1],
-        )
-        for item in value
-        if isinstance(item, dict) and item.get("type") in ("compaction", "advisor_message")
-    )
+    A split beside the flat number tells the durations; it may be empty or leave a remainder, which then counts as
+    five minutes, the cheaper of the two.
+    """
+    split = usage.cache_creation
+    five_minutes = (split.ephemeral_5m_input_tokens or 0) if split is not None else 0
+    one_hour = (split.ephemeral_1h_input_tokens or 0) if split is not None else 0
+    return max(five_minutes, (usage.cache_creation_input_tokens or 0) - one_hour), one_hour
 
 
 def _total(usage: Iteration) -> int:
     return (
-        usage.input_tokens
-        + usage.output_tokens
-        + usage.cache_read_input_tokens
-        + max(usage.cache_creation_input_tokens, usage.ephemeral_5m_input_tokens + usage.ephemeral_1h_input_tokens)
+        (usage.input_tokens or 0)
+        + (usage.output_tokens or 0)
+        + (usage.cache_read_input_tokens or 0)
+        + sum(_written(usage))
     )
 
 
 def _prompt(usage: Usage) -> tuple[int, int, int]:
-    written = max(
-        usage.cache_creation_input_tokens, usage.ephemeral_5m_input_tokens + usage.ephemeral_1h_input_tokens
-    )
-    return usage.input_tokens, usage.cache_read_input_tokens, written
+    return usage.input_tokens or 0, usage.cache_read_input_tokens or 0, sum(_written(usage))
 
 
 def _family(record: ClaudeRecord) -> str:
@@ -458,7 +469,7 @@ def _preference(record: ClaudeRecord) -> tuple[Any, ...]:
     The last streamed line carries the final output; among equal lines the one in its own session's file wins.
     """
     return (
-        -record.usage.output_tokens,
+        -(record.usage.output_tokens or 0),
         -_total(record.usage),
         not record.stopped,
         _QUALITIES[record.time_quality],
@@ -469,6 +480,12 @@ def _preference(record: ClaudeRecord) -> tuple[Any, ...]:
         record.uuid,
         msgspec.json.encode(record),
     )
+
+
+def _is_better(record: ClaudeRecord, other: ClaudeRecord) -> bool:
+    """Whether a copy is preferred to another one; the output nearly always decides."""
+    outputs = record.usage.output_tokens or 0, other.usage.output_tokens or 0
+    return outputs[0] > outputs[1] or (outputs[0] == outputs[1] and _preference(record) < _preference(other))
 
 
 Key = tuple[str, ...]
@@ -549,20 +566,22 @@ def _occurs(session: str, keys: Sequence[Key], sessions: Mapping[Key, set[str]])
 def _responses(record: ClaudeRecord, key: Key) -> Iterator[SettledRecord]:
     """The response itself, and the passes that were billed beside it."""
     identity = ":".join(key[1:])
-    if record.cost is not None or _total(record.usage):
-        yield _settled(record, identity, record.usage, record.model, record.cost)
-    for number, iteration in enumerate(record.usage.iterations):
+    usage = record.usage
+    if record.cost is not None or _total(usage):
+        searches = usage.server_tool_use.web_search_requests if usage.server_tool_use is not None else 0
+        yield _settled(record, identity, usage, record.model, record.cost, searches or 0)
+    # The top level holds the final sampling alone: compactions and advisor messages are billed beside it.
+    beside = [item for item in usage.iterations or () if item.type in ("compaction", "advisor_message")]
+    for number, iteration in enumerate(beside):
         if _total(iteration):
             name = "compaction" if iteration.type == "compaction" else "advisor"
-            model = iteration.model or record.model
-            yield _settled(record, f"{identity}:{name}:{number}", iteration, model, None)
+            yield _settled(record, f"{identity}:{name}:{number}", iteration, iteration.model or record.model, None, 0)
 
 
 def _settled(
-    record: ClaudeRecord, identity: str, usage: Iteration, model: str, cost: Decimal | None
+    record: ClaudeRecord, identity: str, usage: Iteration, model: str, cost: Decimal | None, searches: int
 ) -> SettledRecord:
-    five_minutes, one_hour = usage.ephemeral_5m_input_tokens, usage.ephemeral_1h_input_tokens
-    five_minutes += max(0, usage.cache_creation_input_tokens - five_minutes - one_hour)
+    five_minutes, one_hour = _written(usage)
     return SettledRecord(
         identity=identity,
         occurred_at=record.at,
@@ -575,12 +594,12 @@ def _settled(
         model_raw=model,
         model_quality="exact" if model else "none",
         service_tier=_tier(record.usage),
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cache_read_input_tokens,
+        input_tokens=usage.input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        cache_read_tokens=usage.cache_read_input_tokens or 0,
         cache_write_5m_tokens=five_minutes,
         cache_write_1h_tokens=one_hour,
-        web_search_requests=usage.web_search_requests if isinstance(usage, Usage) else 0,
+        web_search_requests=searches,
         reported_cost_usd=cost,
     )
 

@@ -14,6 +14,8 @@ CHUNK = 256 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes. Lines with embedded images pass 16 MiB; a line longer than this is skipped and rejected."""
 
+_CARRIAGE_RETURN = ord("\r")
+
 
 class Line(NamedTuple):
     """One line without its line end and, at the start of a file, without its byte order mark.
@@ -43,11 +45,14 @@ def lines(stream: BinaryIO, position: int = 0, number: int = 0) -> Iterator[Line
         begin = 0
         while (end := chunk.find(b"\n", begin)) >= 0:
             number += 1
+            data: bytes | None = chunk[begin:end]
             size += end - begin
             following = position + size + 1
-            yield Line(position, following, number, _line(parts, chunk[begin:end], size, position), True)
+            if parts or size > LONGEST_LINE or position == 0 or chunk[end - 1] == _CARRIAGE_RETURN:
+                data = _line(parts, chunk[begin:end], size, position)
+                parts.clear()
+            yield Line(position, following, number, data, True)
             position, size, begin = following, 0, end + 1
-            parts.clear()
         if begin < len(chunk):
             size += len(chunk) - begin
             if size <= LONGEST_LINE:
