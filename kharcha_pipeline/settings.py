@@ -20,6 +20,8 @@ import msgspec
 from kharcha_pipeline import locations
 
 _UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal", "GMT"})
+_NOT_A_PLACE = re.compile(r"(localtime|posixrules|Factory)$|posix/|right/")
+"""Names that the operating system's zone files know and nobody else does."""
 _FIXED_OFFSETS = re.compile(r"[+-]|\d|(UTC|GMT)[+-]|Etc/|(EST|MST|HST)$")
 
 
@@ -54,7 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
         prices: file of price overrides, if any.
         roots: log roots from the settings file.
         environment: the variables that were looked at, `HOME` and the agents' own included.
-        origins: setting name → where its value came from.
+        origins: setting name → where its value came from: a variable, the settings file or `default`.
+        config_file: the settings file, whether it is there or not.
     """
 
     data_directory: Path
@@ -78,6 +81,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     file = _read_file(path, required=bool(environment.get("KHARCHA_CONFIG")))
     origins: dict[str, str] = {}
 
+    def absolute(path_in_file: str) -> str:
+        """A path as written in the settings file: what is relative is so to that file, not to where one stands."""
+        if path_in_file.startswith("~"):
+            return locations.expanded(path_in_file, environment)
+        return os.path.abspath(path.parent / path_in_file)
+
     def chosen(name: str, variable: str, from_file: str | None) -> str | None:
         if value := environment.get(variable):
             origins[name] = variable
@@ -86,7 +95,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         return from_file
 
     timezone = chosen("timezone", "KHARCHA_TIMEZONE", file.timezone)
-    prices = chosen("prices", "KHARCHA_PRICES", file.prices)
+    prices = chosen("prices", "KHARCHA_PRICES", absolute(file.prices) if file.prices else None)
     machine = chosen("machine", "KHARCHA_MACHINE", file.machine)
     origins["data_directory"] = "KHARCHA_DATA_DIR" if environment.get("KHARCHA_DATA_DIR") else "default"
     origins["roots"] = str(path) if file.root else "default"
@@ -95,9 +104,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         timezone=checked_zone(timezone, origins["timezone"]) if timezone else None,
         machine=machine,
         prices=_existing(locations.expanded(prices, environment), origins["prices"]) if prices else None,
-        roots=tuple(
-            msgspec.structs.replace(root, path=locations.expanded(root.path, environment)) for root in file.root
-        ),
+        roots=tuple(msgspec.structs.replace(root, path=absolute(root.path)) for root in file.root),
         environment=environment,
         origins=origins,
         config_file=path,
@@ -145,6 +152,8 @@ def checked_zone(name: str, origin: str) -> str:
             f"The time zone {name!r} (from {origin}) is a fixed offset. Name a place, like Europe/Berlin, or UTC."
         )
     try:
+        if _NOT_A_PLACE.match(name):
+            raise ZoneInfoNotFoundError(name)
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         similar = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
