@@ -95,7 +95,7 @@ class CatalogueModel:
             return "the catalogue prices the model by more than its tokens"
         rows = list(_tiers("standard", standard))
         for declared in self._variants:
-            variant = _CONTEXTS.get(tuple(declared.when.items())[0]) if len(declared.when) == 1 else None
+            variant = _CONTEXTS.get(next(iter(declared.when.items()))) if len(declared.when) == 1 else None
             active = declared.constraint is None or declared.constraint.active(noon)
             if variant and active and any(_stated(declared.prices, key) for key in _TOKEN_RATES):
                 rows += _tiers(variant, self._model.get_prices(noon, declared.when))

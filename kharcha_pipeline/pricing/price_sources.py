@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,9 +187,11 @@ class PriceSources:
         overrides = self.overrides.rows_on(provider, [model], day)
         corrections = self._corrections.rows_on(provider, ids, day)
         key = (
-            (provider, model, found.period(day) if found else None)
-            + tuple(id(row) for row in (*overrides, *corrections))
-            + tuple(id(row) for row in self._corrections.multipliers_on(provider, ids, day))
+            provider,
+            model,
+            found.period(day) if found else None,
+            *(id(row) for row in (*overrides, *corrections)),
+            *(id(row) for row in self._corrections.multipliers_on(provider, ids, day)),
         )
         if key not in self._cards:
             self._cards[key] = self._composed(provider, ids, day, found, overrides, corrections)
@@ -367,7 +370,7 @@ def _with_hours(rows: list[Rates], hours: list[PriceRow]) -> list[Rates]:
                 continue
             special = _as_rates(stated, "correction")
             edges = sorted({0, MINUTES_OF_DAY, *(minute for window in stated.windows for minute in window)})
-            for first, end in zip(edges, edges[1:], strict=False):
+            for first, end in pairwise(edges):
                 inside = any(start <= first and end <= stop for start, stop in stated.windows)
                 split.append((special if inside else row)._replace(from_minute=first, until_minute=end))
         rows = split

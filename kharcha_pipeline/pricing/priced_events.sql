@@ -7,6 +7,7 @@ WITH events AS (
         CAST(DATE '1970-01-01' + CAST(epoch_ms(occurred_at) // 86400000 AS INTEGER) AS DATE) AS utc_day,
         CAST((epoch_ms(occurred_at) // 60000) % 1440 AS INTEGER) AS utc_minute,
         coalesce(reported_cost_usd > 0, false) AS is_reported,
+        coalesce(nullif(service_tier, ''), 'standard') AS asked_tier,
         -- A sum of several requests says nothing about the length of any one prompt: base tier.
         CASE WHEN evidence = 'aggregate' THEN 0
             ELSE input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens
@@ -15,7 +16,7 @@ WITH events AS (
     WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))
 )
 SELECT
-    events.* EXCLUDE (utc_day, utc_minute, is_reported, prompt_tokens),
+    events.* EXCLUDE (utc_day, utc_minute, is_reported, asked_tier, prompt_tokens),
     CASE WHEN is_reported THEN reported_cost_usd
         ELSE CAST(
             input_tokens * rates.input_rate + output_tokens * rates.output_rate
@@ -43,7 +44,7 @@ LEFT JOIN chosen_rates AS rates
     AND rates.used_route = events.route
     AND rates.used_model_raw = events.model_raw
     AND rates.snapshot_day = events.utc_day
-    AND rates.service_tier = events.service_tier
+    AND rates.service_tier = events.asked_tier
     AND events.prompt_tokens > rates.prompt_over
     AND events.prompt_tokens <= rates.prompt_up_to
     AND events.utc_minute >= rates.from_minute

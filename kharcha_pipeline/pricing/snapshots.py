@@ -6,14 +6,14 @@ price an event of a (price provider, price model, UTC day) gets is stored, and e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import duckdb
 
 from kharcha_pipeline.pricing import json_rows
-from kharcha_pipeline.pricing.price_sources import PriceSources, RateCard, Resolution, Unpriceable, UsedName
+from kharcha_pipeline.pricing.price_sources import PriceSources, RateCard, Resolution, UsedName
 
 FIRST_REVISION = 1
 
@@ -202,7 +202,7 @@ def unpriced_days(connection: duckdb.DuckDBPyConnection) -> list[date]:
 
 
 def store_rates(
-    connection: duckdb.DuckDBPyConnection, cards: Sequence[RateCard] | Any, table: str = "pricing_rates"
+    connection: duckdb.DuckDBPyConnection, cards: Iterable[RateCard], table: str = "pricing_rates"
 ) -> None:
     """Writes the rates of cards whose digest is not stored yet."""
     known = {row[0] for row in connection.execute("SELECT DISTINCT rates_sha256 FROM pricing_rates").fetchall()}
@@ -290,7 +290,7 @@ def _existing_keys(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) 
 
 
 def _earlier_snapshots(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], list[_Earlier]]:
-    """Snapshots of the catalogue's prices, per model in order of their days. What a file states ends with the file."""
+    """Snapshots of the catalogue's prices, per model in order of days. What a file states ends with the file."""
     found: dict[tuple[str, str], list[_Earlier]] = {}
     for row in connection.execute(_CARRIED).fetchall():
         earlier = _Earlier(*row)
