@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -188,12 +188,24 @@ class ClaudeCode:
             yield from _responses(kept[key], key)
 
 
+class _Candidate(NamedTuple):
+    """The best line of a response so far; its record is made when the reading ends."""
+
+    output: int
+    line: _Line
+    message: _Message
+    usage: Usage
+    position: int
+    number: int
+    at: int = 0
+    time_quality: TimeQuality = "exact"
+
+
 class _Reader:
     """Reads one transcript from where it was left."""
 
     def __init__(self, file: LogFile) -> None:
         self.file = file
-        self.account = file.account
         path = PurePath(file.path)
         self.stem = path.stem
         in_subagents = "subagents" in path.parts
@@ -202,8 +214,8 @@ class _Reader:
             self.file_session = path.parts[path.parts.index("subagents") - 1]
         else:
             self.file_session = self.stem
-        self.found: dict[tuple[Any, ...], tuple[ClaudeRecord, int, int]] = {}
-        self.untimed: list[tuple[ClaudeRecord, int, int]] = []
+        self.best: dict[tuple[Any, ...], _Candidate] = {}
+        self.untimed: list[_Candidate] = []
         self.rejects: list[Reject] = []
         self.last_at: int | None = file.state.get("at")
         self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
@@ -224,12 +236,11 @@ class _Reader:
                     self.rejects.append(Reject("line too long", number, position))
                 elif data and not _is_user_line(data):
                     self._line(data, position, number)
-        for record, position, number in self.untimed:
-            at, quality = self.file.modified_ms, "mtime"
-            self._keep(msgspec.structs.replace(record, at=at, time_quality=quality), position, number)
-        reading.records = [
-            UsageRecord(_family(record), record, position, number) for record, position, number in self.found.values()
-        ]
+        for candidate in self.untimed:
+            self._keep(candidate._replace(at=self.file.modified_ms, time_quality="mtime"))
+        for candidate in self.best.values():
+            record = self._record(candidate)
+            reading.records.append(UsageRecord(_family(record), record, candidate.position, candidate.number))
         reading.rejects = self.rejects
         reading.state = {"at": self.last_at, "stream": self.stream} if self.last_at or self.stream else {}
         return reading
@@ -244,16 +255,17 @@ class _Reader:
                 if not last and data.strip():
                     self.rejects.append(Reject("not JSON", number, position))
                 return
-        self._object(line, position, number)
-
-    def _object(self, line: _Line, position: int, number: int) -> None:
-        """One transcript object, or what it wraps."""
-        kind = line.type
-        if kind == "assistant":
+        if line.type == "assistant":
             self._assistant(line, position, number)
-        elif kind == "progress" and line.data:
+        else:
+            self._other(line, position, number)
+
+    def _other(self, line: _Line, position: int, number: int) -> None:
+        """An object that may wrap an assistant's message, or be a piece of one."""
+        kind = line.type
+        if kind == "progress" and line.data:
             inner = _decoded(line.data, _decode_progress)
-            if inner is not None and inner.message is not None:
+            if inner is not None and inner.message is not None and inner.message.type == "assistant":
                 wrapped = inner.message
                 wrapped.session_id = wrapped.session_id or line.session_id
                 wrapped.cwd = wrapped.cwd or line.cwd
@@ -267,7 +279,7 @@ class _Reader:
             if event is not None:
                 event.session_id = line.session_id or line.stream_session
                 event.timestamp = event.timestamp or line.timestamp
-                self._object(event, position, number)
+                self._other(event, position, number)
         elif kind == "message_start" and line.message is not None and line.message.usage is not None:
             self.stream = {
                 "message": line.message.id,
@@ -293,24 +305,66 @@ class _Reader:
         message = line.message
         if message is None or message.usage is None or line.is_api_error_message:
             return
-        model = message.model
-        if model == "<synthetic>":  # made locally, never billed
+        if message.model == "<synthetic>":  # made locally, never billed
             return
-        usage, cost = message.usage, line.cost
-        if cost is not None:
-            cost = amount(cost)
-        if cost is None and not (_total(usage) or usage.iterations):
+        if line.cost is not None:
+            line.cost = amount(line.cost)
+        usage = message.usage
+        output = usage.output_tokens or 0
+        if not (output or line.cost or _total(usage) or usage.iterations):
             return
         at = instant(line.timestamp)
-        if at is not None and not EARLIEST_MS <= at <= self.latest:
-            reason = "claims to be older than 2020" if at < EARLIEST_MS else "claims to be from the future"
-            self.rejects.append(Reject(reason, number, position))
-            return
+        if at is None:
+            self._without_time(_Candidate(output, line, message, usage, position, number))
+        elif at < EARLIEST_MS:
+            self.rejects.append(Reject("claims to be older than 2020", number, position))
+        elif at > self.latest:
+            self.rejects.append(Reject("claims to be from the future", number, position))
+        else:
+            self.last_at = at
+            self._keep(_Candidate(output, line, message, usage, position, number, at))
+            if self.untimed:
+                for waiting in self.untimed:
+                    self._keep(waiting._replace(at=at, time_quality="neighbour"))
+                self.untimed.clear()
+
+    def _without_time(self, candidate: _Candidate) -> None:
+        """Takes the time of the usage line before; a file's first lines wait for the next one."""
+        if self.last_at is None:
+            self.untimed.append(candidate)
+        else:
+            self._keep(candidate._replace(at=self.last_at, time_quality="neighbour"))
+
+    def _keep(self, candidate: _Candidate) -> None:
+        """Keeps the best line of a response. Settlement would choose the same one among them all."""
+        line, identity = candidate.line, candidate.message.id
+        key: tuple[Any, ...]
+        if identity and line.request_id:
+            key = (identity, line.request_id, line.session_id, line.is_sidechain)
+        else:
+            key = (
+                identity or line.uuid or candidate.at,
+                _prompt(candidate.usage),
+                line.session_id,
+                line.is_sidechain,
+            )
+        known = self.best.get(key)
+        if (
+            known is None
+            or candidate.output > known.output
+            or (
+                candidate.output == known.output
+                and _preference(self._record(candidate)) < _preference(self._record(known))
+            )
+        ):
+            self.best[key] = candidate
+
+    def _record(self, candidate: _Candidate) -> ClaudeRecord:
+        line, message, forked = candidate.line, candidate.message, candidate.line.forked_from
         session = line.session_id or line.stream_session
-        forked = line.forked_from
         sidechain = line.is_sidechain is True
-        record = ClaudeRecord(
-            usage=usage,
+        return ClaudeRecord(
+            usage=candidate.usage,
             message=message.id or "",
             request=line.request_id or "",
             uuid=line.uuid or "",
@@ -321,45 +375,14 @@ class _Reader:
             subagent=sidechain or self.subagent_file or bool(line.agent_id),
             copied=forked is not None,
             stopped=bool(message.stop_reason),
-            at=at or 0,
-            model=model or "",
+            at=candidate.at,
+            time_quality=candidate.time_quality,
+            model=message.model or "",
             cwd=line.cwd or "",
             branch=line.git_branch or "",
-            account=self.account,
-            cost=cost,
+            account=self.file.account,
+            cost=line.cost,
         )
-        if at is None:
-            self._without_time(record, position, number)
-            return
-        self.last_at = at
-        self._keep(record, position, number)
-        for waiting, its_position, its_number in self.untimed:
-            timed = msgspec.structs.replace(waiting, at=at, time_quality="neighbour")
-            self._keep(timed, its_position, its_number)
-        if self.untimed:
-            self.untimed.clear()
-
-    def _without_time(self, record: ClaudeRecord, position: int, number: int) -> None:
-        """Takes the time of the usage line before; a file's first lines wait for the next one."""
-        if self.last_at is None:
-            self.untimed.append((record, position, number))
-        else:
-            timed = msgspec.structs.replace(record, at=self.last_at, time_quality="neighbour")
-            self._keep(timed, position, number)
-
-    def _keep(self, record: ClaudeRecord, position: int, number: int) -> None:
-        """Keeps the best line of a response. Settlement would choose the same one among them all."""
-        key = (
-            record.message,
-            record.request or _prompt(record.usage),
-            record.session,
-            record.sidechain,
-            record.uuid if not record.message else "",
-            record.at if not (record.message or record.uuid) else 0,
-        )
-        known = self.found.get(key)
-        if known is None or _is_better(record, known[0]):
-            self.found[key] = (record, position, number)
 
 
 def _is_user_line(data: bytes) -> bool:
@@ -480,12 +503,6 @@ def _preference(record: ClaudeRecord) -> tuple[Any, ...]:
         record.uuid,
         msgspec.json.encode(record),
     )
-
-
-def _is_better(record: ClaudeRecord, other: ClaudeRecord) -> bool:
-    """Whether a copy is preferred to another one; the output nearly always decides."""
-    outputs = record.usage.output_tokens or 0, other.usage.output_tokens or 0
-    return outputs[0] > outputs[1] or (outputs[0] == outputs[1] and _preference(record) < _preference(other))
 
 
 Key = tuple[str, ...]
