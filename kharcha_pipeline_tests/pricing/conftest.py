@@ -1,12 +1,14 @@
-"""A real warehouse database in memory, and usage events in it."""
+"""A real warehouse database, and usage events in it."""
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,18 @@ from kharcha_pipeline.pricing.snapshots import CaptureResult, capture_snapshots
 TODAY = date(2026, 11, 22)
 
 
+@cache
+def shipped_prices() -> PriceSources:
+    """The prices that come with this version, as of one and the same day in every test."""
+    return PriceSources.load(today=TODAY)
+
+
 @dataclass
 class Ledger:
     """The warehouse's tables, filled with events, and the two stages of pricing."""
 
     connection: duckdb.DuckDBPyConnection
-    prices: PriceSources = field(default_factory=lambda: PriceSources.load(today=TODAY))
+    prices: PriceSources = field(default_factory=shipped_prices)
 
     def add(self, model: str, at: str | datetime, **values: Any) -> str:
         """Adds one usage event; returns its id."""
@@ -113,19 +121,29 @@ class Ledger:
         return self.query("SELECT * FROM priced_events ORDER BY event_id")
 
 
-def warehouse() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
+def warehouse(path: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """A new database with the tables of the warehouse."""
+    connection = duckdb.connect(path)
     connection.execute("SET TimeZone = 'UTC'")
     for package in ("kharcha_pipeline.warehouse", "kharcha_pipeline.pricing"):
         connection.execute(resources.files(package).joinpath("schema.sql").read_text(encoding="utf-8"))
     return connection
 
 
+@pytest.fixture(scope="session")
+def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty warehouse, made once: creating its tables takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    warehouse(str(path)).close()
+    return path
+
+
 @pytest.fixture
-def ledger() -> Iterator[Ledger]:
-    connection = warehouse()
-    yield Ledger(connection)
-    connection.close()
+def ledger(empty_warehouse: Path, tmp_path: Path) -> Iterator[Ledger]:
+    path = shutil.copy(empty_warehouse, tmp_path / "warehouse.duckdb")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield Ledger(connection)
 
 
 @pytest.fixture

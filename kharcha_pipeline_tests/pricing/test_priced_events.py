@@ -409,12 +409,9 @@ def test_totals_do_not_depend_on_threads_or_order(ledger: Ledger) -> None:
     assert len(totals) == 1
 
 
-BASE = warehouse()
-
-
 @pytest.fixture(scope="module")
 def bulk() -> Ledger:
-    return Ledger(BASE)
+    return Ledger(warehouse())
 
 
 TOKENS = st.integers(0, 10**12)
