@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kharcha_pipeline.records import Reading, SettledRecord
-from kharcha_pipeline.sources import kimi as module
+from kharcha_pipeline.records import Reading, SettledRecord, UsageRecord
 from kharcha_pipeline.sources.kimi import kimi
+from kharcha_pipeline.sources.kimi_records import NO_JSON, KimiRecord
+from kharcha_pipeline.sources.kimi_wires import TIME_OUT_OF_RANGE
 from kharcha_pipeline.sources.source import Source
+from kharcha_pipeline_tests.sources.kimi_logs import (
+    CODE_HEADER,
+    HEADER,
+    SHOP,
+    START_MS,
+    at,
+    cli,
+    code,
+    event,
+    forwarded,
+    found,
+    line,
+    models,
+    outputs,
+    usage,
+    used,
+    write,
+)
 from kharcha_pipeline_tests.sources.reading import read, set_modified, settle, settled_tree
-
-START_MS = 1_772_700_000_250
-SHOP = "/home/sam/shop"
-
-
-# ---- what the agents write
-
-
-def line(said: Any) -> bytes:
-    return json.dumps(said).encode() + b"\n"
-
-
-def write(path: Path, *said: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(one if isinstance(one, bytes) else line(one) for one in said))
-    return path
-
-
-def event(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
-    return {"type": kind, "payload": payload}
-
-
-def usage(
-    output: int, message_id: str | None = None, other: int = 10, read: int = 20, written: int = 0
-) -> dict[str, Any]:
-    counts = {"input_other": other, "output": output, "input_cache_read": read, "input_cache_creation": written}
-    return event("StatusUpdate", {"context_usage": 0.1, "token_usage": counts, "message_id": message_id})
-
-
-def forwarded(inner: dict[str, Any], agent: str | None = "a1") -> dict[str, Any]:
-    agent_id = {} if agent is None else {"agent_id": agent}
-    return event("SubagentEvent", {"parent_tool_call_id": "tool_1", **agent_id, "event": inner})
-
-
-def at(milliseconds: int, message: dict[str, Any]) -> dict[str, Any]:
-    return {"timestamp": (START_MS + milliseconds) / 1000, "message": message}
-
-
-HEADER = {"type": "metadata", "protocol_version": "1.10"}
-
-
-def cli(home: Path, *said: Any, session: str = "s1", agent: str = "", project: str = SHOP) -> Path:
-    place = home / ".kimi" / "sessions" / md5(project.encode()).hexdigest() / session
-    return write((place / "subagents" / agent if agent else place) / "wire.jsonl", *said)
-
-
-CODE_HEADER = {"type": "metadata", "protocol_version": "1.5", "created_at": START_MS}
-
-
-def used(
-    output: int,
-    milliseconds: int | None = 0,
-    scope: str | None = "turn",
-    model: str | None = "kimi-code/k3",
-    **counts: int,
-) -> dict[str, Any]:
-    tokens = {"inputOther": 10, "output": output, "inputCacheRead": 20, "inputCacheCreation": 0, **counts}
-    said: dict[str, Any] = {"type": "usage.record", "model": model, "usage": tokens, "usageScope": scope}
-    if milliseconds is not None:
-        said["time"] = START_MS + milliseconds
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def code(home: Path, *said: Any, session: str = "session_1", agent: str = "main") -> Path:
-    place = home / ".kimi-code" / "sessions" / "wd_shop_0123456789ab" / session / "agents" / agent
-    return write(place / "wire.jsonl", *said)
-
-
-def found(home: Path) -> list[SettledRecord]:
-    settled, rejects = settled_tree(kimi, home)
-    assert rejects == []
-    return settled
-
-
-def outputs(settled: list[SettledRecord]) -> list[int]:
-    return [response.output_tokens for response in settled]
-
 
 # ---- kimi-cli
 
@@ -229,71 +170,6 @@ def test_the_session_is_the_directory_and_not_the_message_id(tmp_path: Path) -> 
     assert {response.session_id for response in found(tmp_path)} == {"0b7c9a10"}
 
 
-@pytest.mark.parametrize("file_system", ["", "ssh_"])
-def test_the_project_is_the_directory_whose_digest_names_the_group(tmp_path: Path, file_system: str) -> None:
-    group = file_system + md5(SHOP.encode()).hexdigest()
-    write(tmp_path / ".kimi" / "sessions" / group / "s1" / "wire.jsonl", HEADER, at(0, usage(5)))
-    write(tmp_path / ".kimi" / "kimi.json", {"work_dirs": [{"path": "/tmp"}, {"path": SHOP, "kaos": "local"}]})
-    assert found(tmp_path)[0].project == SHOP
-
-
-def test_without_a_list_of_directories_the_project_is_unknown(tmp_path: Path) -> None:
-    cli(tmp_path, HEADER, at(0, usage(5)))
-    (tmp_path / ".kimi" / "kimi.json").write_text("[broken")
-    assert found(tmp_path)[0].project == ""
-
-
-TOML = """
-default_model = "work"
-[models.work]
-provider = "moonshot"
-model = "kimi-k2.6"
-[models.other]
-provider = "elsewhere"
-model = "deepseek-v4"
-[providers.moonshot]
-type = "kimi"
-[providers.elsewhere]
-type = "openai_legacy"
-"""
-
-
-def model(home: Path) -> list[tuple[str, str, str]]:
-    return [(one.model_raw, one.model_quality, one.provider_raw) for one in found(home)]
-
-
-def test_the_model_is_the_configured_one(tmp_path: Path) -> None:
-    cli(tmp_path, HEADER, at(0, usage(5)))
-    (tmp_path / ".kimi" / "config.toml").write_text(TOML)
-    assert model(tmp_path) == [("kimi-k2.6", "configured", "moonshotai")]
-
-
-def test_an_older_configuration_is_json(tmp_path: Path) -> None:
-    cli(tmp_path, HEADER, at(0, usage(5)))
-    write(tmp_path / ".kimi" / "config.json", {"model": "kimi-k2.5"})
-    assert model(tmp_path) == [("kimi-k2.5", "configured", "moonshotai")]
-
-
-def test_without_a_configuration_the_model_is_the_plans_alias(tmp_path: Path) -> None:
-    cli(tmp_path, HEADER, at(0, usage(5)))
-    assert model(tmp_path) == [("kimi-for-coding", "fallback", "moonshotai")]
-
-
-def test_a_subagent_may_have_been_launched_with_another_model(tmp_path: Path) -> None:
-    wire = cli(tmp_path, HEADER, at(0, usage(5)), agent="a1")
-    write(wire.with_name("meta.json"), {"launch_spec": {"effective_model": "other"}})
-    (tmp_path / ".kimi" / "config.toml").write_text(TOML)
-    assert model(tmp_path) == [("deepseek-v4", "configured", "")]
-
-
-def test_a_response_read_before_and_after_configuring_has_the_configured_model(tmp_path: Path) -> None:
-    wire = cli(tmp_path, HEADER, at(0, usage(5, "m1")))
-    before = read(kimi, wire)
-    write(tmp_path / ".kimi" / "config.json", {"model": "kimi-k2.5"})
-    (response,) = settle(kimi, [before, read(kimi, wire)])
-    assert (response.model_raw, response.model_quality) == ("kimi-k2.5", "configured")
-
-
 def test_the_oldest_wires_have_no_header(tmp_path: Path) -> None:
     cli(tmp_path, at(0, usage(5)))
     assert outputs(found(tmp_path)) == [5]
@@ -350,7 +226,7 @@ def test_a_symbolic_model_is_the_one_last_asked_for(tmp_path: Path) -> None:
         used(2, 2, model="fast"),
         used(3, 3, model=None),
     )
-    assert model(tmp_path) == [("k3", "exact", "kimi"), ("fast", "exact", "openai"), ("k3", "exact", "kimi")]
+    assert models(tmp_path) == [("k3", "exact", "kimi"), ("fast", "exact", "openai"), ("k3", "exact", "kimi")]
 
 
 def test_a_symbolic_model_without_a_request_of_its_own_is_the_latest_one_asked_for(tmp_path: Path) -> None:
@@ -361,12 +237,12 @@ def test_a_symbolic_model_without_a_request_of_its_own_is_the_latest_one_asked_f
         used(1, 1, model="__x__"),
         used(2, 2, model="kimi-code/k2p6"),
     )
-    assert model(tmp_path) == [("k3", "exact", "kimi"), ("kimi-code/k2p6", "exact", "moonshotai")]
+    assert models(tmp_path) == [("k3", "exact", "kimi"), ("kimi-code/k2p6", "exact", "moonshotai")]
 
 
 def test_a_symbolic_model_that_no_request_explains_stays_unknown(tmp_path: Path) -> None:
     code(tmp_path, CODE_HEADER, used(1, 1, model="__kimi_env_model__"), used(2, 2, model=None))
-    assert model(tmp_path) == [("__kimi_env_model__", "none", "moonshotai"), ("", "none", "moonshotai")]
+    assert models(tmp_path) == [("__kimi_env_model__", "none", "moonshotai"), ("", "none", "moonshotai")]
 
 
 def test_a_missing_time_is_that_of_the_line_before(tmp_path: Path) -> None:
@@ -432,23 +308,6 @@ def test_a_wire_rewritten_by_a_migration_counts_the_same(tmp_path: Path) -> None
     assert settle(kimi, [before, after]) == settle(kimi, [before]) == settle(kimi, [after])
 
 
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("sessions/wd_shop_0123456789ab/session_1/state.json", [{"workDir": SHOP}]),
-        (
-            "session_index.jsonl",
-            [{"sessionId": "session_2"}, b"{torn\n", {"sessionId": "session_1", "workDir": SHOP}],
-        ),
-        ("workspaces.json", [{"workspaces": {"shop": {"root": SHOP, "name": "shop"}}}]),
-    ],
-)
-def test_the_project_is_known_from_session_index_or_workspace(tmp_path: Path, file: str, content: list[Any]) -> None:
-    code(tmp_path, CODE_HEADER, used(5))
-    write(tmp_path / ".kimi-code" / file, *content)
-    assert found(tmp_path)[0].project == SHOP
-
-
 def test_both_products_are_counted_beside_each_other(tmp_path: Path) -> None:
     code(tmp_path, CODE_HEADER, used(5))
     cli(tmp_path, HEADER, at(0, usage(5)))
@@ -486,9 +345,7 @@ def test_bad_lines_are_rejected_and_the_rest_is_read(tmp_path: Path) -> None:
 
     reading = read(kimi, wire)
 
-    assert [(reject.reason, reject.line) for reject in reading.rejects] == [
-        (module.NO_JSON, number) for number in (2, 3, 5)
-    ]
+    assert [(reject.reason, reject.line) for reject in reading.rejects] == [(NO_JSON, number) for number in (2, 3, 5)]
     assert outputs(settle(kimi, [reading])) == [7]
 
 
@@ -510,7 +367,7 @@ def test_an_impossible_time_is_rejected(tmp_path: Path, seconds: float) -> None:
     if seconds == 9e11:  # no instant at all, so the file's own time stands in
         assert (outputs(settled), rejects) == ([5], [])
     else:
-        assert (settled, [reject.reason for reject in rejects]) == ([], [module.TIME_OUT_OF_RANGE])
+        assert (settled, [reject.reason for reject in rejects]) == ([], [TIME_OUT_OF_RANGE])
 
 
 def test_without_a_line_before_it_a_missing_time_is_that_of_the_line_after(tmp_path: Path) -> None:
@@ -636,7 +493,7 @@ def test_any_split_over_any_readings_settles_the_same(tmp_path: Path, make: Any,
 
 
 SAID = st.builds(
-    module.KimiUsage,
+    KimiRecord,
     product=st.sampled_from(["cli", "code"]),
     session_id=st.sampled_from(["s1", "s2", "s3"]),
     time=st.sampled_from([START_MS, START_MS + 1]),
@@ -650,7 +507,6 @@ SAID = st.builds(
     message_id=st.sampled_from(["", "m1"]),
     agent=st.sampled_from(["", "a1"]),
     forwarded=st.booleans(),
-    forked_from=st.sampled_from(["", "s1"]),
 )
 
 
@@ -660,8 +516,8 @@ def test_settling_depends_on_the_set_of_records_alone(data: st.DataObject) -> No
     said = data.draw(st.lists(SAID, max_size=8))
     again = data.draw(st.permutations(said + said))
 
-    def settled(records: list[module.KimiUsage]) -> list[SettledRecord]:
-        readings = [Reading(records=[module.UsageRecord(one.family, one)]) for one in records]
+    def settled(records: list[KimiRecord]) -> list[SettledRecord]:
+        readings = [Reading(records=[UsageRecord(one.family, one)]) for one in records]
         return settle(kimi, readings)
 
     assert settled(said) == settled(list(again))
@@ -670,29 +526,51 @@ def test_settling_depends_on_the_set_of_records_alone(data: st.DataObject) -> No
 # ---- places
 
 
+def roots(environment: dict[str, str], labelled: list[tuple[str, str]] | None = None) -> dict[str, tuple[str, str]]:
+    """By `sessions` directory: the account, and the documents beside it."""
+    found: dict[str, tuple[str, str]] = {}
+    for place in kimi.places(environment, labelled or []):
+        path = Path(place.path)
+        if path.name == "sessions":
+            assert (place.endings, place.mode) == (("wire.jsonl", "state.json", "meta.json"), "lines")
+            found[place.path] = (place.account, "")
+        else:
+            assert place.endings == (path.name,)
+            assert place.mode == ("lines" if path.suffix == ".jsonl" else "document")
+            account, documents = found[str(path.with_name("sessions"))]
+            assert account == place.account
+            found[str(path.with_name("sessions"))] = (account, f"{documents} {path.name}".strip())
+    return found
+
+
+CLI_DOCUMENTS = "config.toml config.json kimi.json"
+CODE_DOCUMENTS = "session_index.jsonl workspaces.json"
+
+
 def test_the_agents_own_variables_move_their_directories() -> None:
     environment = {"HOME": "/home/sam", "KIMI_SHARE_DIR": "~/k", "KIMI_CODE_HOME": "/opt/kc/"}
-    assert [place.path for place in kimi.places(environment)] == ["/home/sam/k/sessions", "/opt/kc/sessions"]
+    assert roots(environment) == {
+        "/home/sam/k/sessions": ("", CLI_DOCUMENTS),
+        "/opt/kc/sessions": ("", CODE_DOCUMENTS),
+    }
 
 
 def test_directories_known_to_other_tools_are_added() -> None:
     environment = {"HOME": "/home/sam", "KIMI_DATA_DIR": "/a, ,~/.kimi", "KIMI_PATH": "/b/sessions"}
-    assert [place.path for place in kimi.places(environment)] == [
-        "/home/sam/.kimi/sessions",
-        "/home/sam/.kimi-code/sessions",
-        "/a/sessions",
-        "/b/sessions",
+    assert list(roots(environment).items()) == [
+        ("/home/sam/.kimi/sessions", ("", CLI_DOCUMENTS)),
+        ("/home/sam/.kimi-code/sessions", ("", CODE_DOCUMENTS)),
+        ("/a/sessions", ("", f"{CLI_DOCUMENTS} {CODE_DOCUMENTS}")),
+        ("/b/sessions", ("", f"{CLI_DOCUMENTS} {CODE_DOCUMENTS}")),
     ]
 
 
 def test_a_configured_root_is_added_and_labels_a_known_one() -> None:
-    places = kimi.places({"HOME": "/home/sam"}, [("/backup/kimi", "old"), ("~/.kimi", "work")])
-    assert [(place.path, place.account) for place in places] == [
-        ("/home/sam/.kimi/sessions", "work"),
-        ("/home/sam/.kimi-code/sessions", ""),
-        ("/backup/kimi/sessions", "old"),
-    ]
-    assert {(place.endings, place.mode) for place in places} == {(("wire.jsonl",), "lines")}
+    assert roots({"HOME": "/home/sam"}, [("/backup/kimi", "old"), ("~/.kimi", "work")]) == {
+        "/home/sam/.kimi/sessions": ("work", CLI_DOCUMENTS),
+        "/home/sam/.kimi-code/sessions": ("", CODE_DOCUMENTS),
+        "/backup/kimi/sessions": ("old", f"{CLI_DOCUMENTS} {CODE_DOCUMENTS}"),
+    }
 
 
 def test_the_account_of_a_root_is_on_its_responses(tmp_path: Path) -> None:
