@@ -157,3 +157,12 @@ def test_every_shipped_correction_has_a_source_and_believable_rates() -> None:
         assert row.rates.get("cache_read", Decimal(0)) <= row.rates["input"] <= row.rates["output"]
     for multipliers in book.multipliers.values():
         assert all(multiplier.source for multiplier in multipliers)
+
+
+def test_the_documented_file_is_a_good_file() -> None:
+    documentation = Path(__file__).parents[2] / "docs" / "pricing.md"
+    example = documentation.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    book = parsed(example.encode(), "docs/pricing.md", shipped=False)
+    assert len(book.rows["openai", "gpt-5.6-sol"]) == 3
+    assert book.rows["ollama", "qwen3-coder:30b"][0].free
+    assert book.aliases[0].tool == "codex"
