@@ -149,14 +149,12 @@ class Setting:
         self.project = project
         self.tier: ServiceTier = "standard"
         self.imported = False
-        self.turn = 0
 
     def take(self, record: CodexRecord) -> None:
         """Follows a `turn_context`, `task_started` or `thread_settings_applied` line."""
         if record.kind == "tier":
             self.tier = _TIERS.get(record.service_tier or "", "standard")
             return
-        self.turn += 1
         self.model = record.model or self.model
         self.project = record.project or self.project
         self.imported = self.imported if record.imported is None else record.imported
@@ -165,7 +163,7 @@ class Setting:
 class Usage:
     """A line that reports the tokens of one response, with all that is known about it.
 
-    `growth` is by how much the thread's cumulative counts rose, `turn` counts the turns of the file up to here.
+    `growth` is by how much the thread's cumulative counts rose.
     """
 
     __slots__ = (
@@ -179,7 +177,6 @@ class Usage:
         "record",
         "tier",
         "tokens",
-        "turn",
     )
 
     def __init__(
@@ -196,7 +193,6 @@ class Usage:
         self.moment, self.quality = time
         self.model = record.model or setting.model
         self.project = setting.project
-        self.turn = setting.turn
         self.imported = setting.imported if record.imported is None else record.imported
         self.tier = setting.tier if record.service_tier is None else _TIERS.get(record.service_tier, "standard")
         self.identity = ""
@@ -411,9 +407,7 @@ class Share:
         first = self._responses[0]
         if snapshot.position > first.position:
             return True
-        return snapshot is self._last_before_first_response and (
-            snapshot.tokens.parts == first.tokens.parts and snapshot.turn == first.turn
-        )
+        return snapshot is self._last_before_first_response and snapshot.tokens.parts == first.tokens.parts
 
     @cached_property
     def _last_before_first_response(self) -> Usage | None:
@@ -447,11 +441,7 @@ class Share:
             numbered = [record for record in copy.records if record.ordinal is not None]
             if numbered:
                 return next(
-                    (
-                        record.position
-                        for record in numbered
-                        if record is not session and (record.ordinal or 0) >= session.history_start
-                    ),
+                    (record.position for record in numbered if (record.ordinal or 0) >= session.history_start),
                     everything,
                 )
         if session is not None and session.history_referenced:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kharcha_pipeline.records import Reading, SettledRecord
 from kharcha_pipeline.sources.codex import codex
 from kharcha_pipeline_tests.sources.codex_rollouts import CHILD, PARENT, Rollout, added, usage
-from kharcha_pipeline_tests.sources.reading import read, settle, settled_tree
+from kharcha_pipeline_tests.sources.reading import read, set_modified, settle, settled_tree
 
 FIRST = usage(12000, 9000, 700, 500)
 SECOND = usage(20000, 12000, 300, 100)
@@ -77,15 +77,14 @@ def test_a_rewritten_file_with_other_instants_counts_nothing_twice(tmp_path: Pat
 
 
 def test_a_copy_without_response_records_does_not_count_their_snapshots_again(tmp_path: Path) -> None:
-    """Cut between a snapshot and the record of the same response."""
+    """The active copy was cut between a snapshot and the record of the same response."""
     rollout = Rollout().session().context().response(FIRST, 9).record("resp_1", FIRST, 9.1)
-    rollout.response(SECOND, 20).record("resp_2", SECOND, 20.1)
     cut = Rollout()
-    cut.lines = rollout.lines[:-1]
+    cut.lines = rollout.lines[:3]
     cut.write(tmp_path)
     rollout.write(tmp_path, archived=True)
     responses, _ = settled_tree(codex, tmp_path)
-    assert outputs(responses) == [700, 300]
+    assert outputs(responses) == [700]
 
 
 def test_copies_in_two_homes_count_once_and_the_better_copys_label_wins(tmp_path: Path) -> None:
@@ -103,6 +102,16 @@ def test_reading_a_file_twice_changes_nothing(tmp_path: Path) -> None:
     path = example().write(tmp_path)
     once, again = read(codex, path), read(codex, path)
     assert settle(codex, [once, again]) == settle(codex, [once])
+
+
+def test_a_line_without_an_instant_keeps_the_earliest_time_of_its_file(tmp_path: Path) -> None:
+    path = Rollout().raw('{"type":"turn.completed","usage":{"input_tokens":5,"output_tokens":2}}').write(tmp_path)
+    readings = []
+    for moment in (Rollout().start + 5000, Rollout().start):
+        set_modified(path, moment)
+        readings.append(read(codex, path))
+    for order in (readings, readings[::-1]):
+        assert [response.occurred_at for response in settle(codex, order)] == [Rollout().start]
 
 
 def test_two_threads_with_equal_usage_have_different_identities(tmp_path: Path) -> None:

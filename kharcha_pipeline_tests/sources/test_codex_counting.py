@@ -91,7 +91,8 @@ def test_an_all_zero_total_moves_nothing(tmp_path: Path) -> None:
 
 def test_a_context_overflow_snapshot_is_neither_usage_nor_baseline(tmp_path: Path) -> None:
     rollout = Rollout().session().context().response(FIRST, 9)
-    rollout.counts({**usage(0, 0, 0), "total_tokens": 272000}, usage(0, 0, 0), 10).response(SECOND, 12)
+    rollout.counts({**usage(0, 0, 0), "total_tokens": 272000}, usage(0, 0, 0), 10)
+    rollout.counts(added(FIRST, SECOND), ..., 12)
     assert outputs(settled(tmp_path, rollout)) == [700, 300]
 
 
@@ -131,6 +132,12 @@ def test_counters_that_start_again_count_again(tmp_path: Path) -> None:
     rollout.total = usage(0, 0, 0)
     rollout.response(FIRST, 20).response(SECOND, 30)
     assert outputs(settled(tmp_path, rollout)) == [700, 700, 300]
+
+
+def test_equal_counts_before_and_after_a_new_start_are_two_responses(tmp_path: Path) -> None:
+    rollout = Rollout().session().context().response(FIRST, 9).response(usage(5_000_000, 0, 1), 12)
+    rollout.total = usage(0, 0, 0)
+    assert outputs(settled(tmp_path, rollout.response(FIRST, 20))) == [700, 1, 700]
 
 
 def test_a_lower_total_without_a_last_response_is_only_a_new_baseline(tmp_path: Path) -> None:
@@ -229,6 +236,12 @@ def test_a_compaction_that_a_snapshot_includes_is_not_added(tmp_path: Path) -> N
     assert outputs(settled(tmp_path / "same total", rollout)) == [700, 900, 300]
 
 
+def test_a_compaction_that_only_the_total_includes_is_not_added_to_it(tmp_path: Path) -> None:
+    rollout = Rollout().session().context().record("resp_1", FIRST, 8).response(FIRST, 9)
+    rollout.record("resp_c", THIRD, 15).counts(added(FIRST, THIRD), SECOND, 15.5).compacted("resp_c", 16)
+    assert outputs(settled(tmp_path, rollout)) == [700, 900]
+
+
 def test_records_without_id_or_of_another_thread_are_not_counted(tmp_path: Path) -> None:
     rollout = Rollout().session().context().record("", FIRST, 5)
     rollout.record("resp_0", FIRST, 6, thread_id="another").record("resp_1", SECOND, 8)
@@ -306,6 +319,7 @@ def test_any_originator_and_source_counts(tmp_path: Path) -> None:
 
 def test_turns_imported_from_another_agent_do_not_count(tmp_path: Path) -> None:
     rollout = Rollout().session().task(1, turn_id="external-import-turn-7").context(seconds=1).response(FIRST, 2)
+    rollout.record("resp_0", FIRST, 3, turn_id="external-import-turn-7")
     rollout.task(20, turn_id="turn-8").context(seconds=20, turn_id="turn-8").response(SECOND, 30)
     assert outputs(settled(tmp_path, rollout)) == [300]
 

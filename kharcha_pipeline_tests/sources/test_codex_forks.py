@@ -198,6 +198,12 @@ def test_copied_response_records_are_the_parents(tmp_path: Path) -> None:
     assert outputs(tmp_path, child) == {CHILD: [55]}
 
 
+def test_a_copied_response_record_tells_that_the_snapshots_around_it_are_copied(tmp_path: Path) -> None:
+    child = fork().subagent().context().response(FIRST, 3).record("resp_1", FIRST, 3.1, thread_id=PARENT)
+    child.record("resp_2", SECOND, 6, thread_id=PARENT, thread_token_usage=usage(32000, 21000, 1000, 600))
+    assert outputs(tmp_path, child.response(SECOND, 6.1).response(OWN, 30)) == {CHILD: [55]}
+
+
 def test_a_response_id_that_the_parent_has_is_the_parents_even_under_the_forks_name(tmp_path: Path) -> None:
     original = Rollout().session().context().record("resp_1", FIRST, 60)
     child = fork().session(forked_from_id=PARENT).context().record("resp_1", FIRST, 3).record("resp_2", OWN, 30)
