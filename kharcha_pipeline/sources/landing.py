@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,8 @@ from kharcha_pipeline.warehouse.spill import spilled
 from kharcha_pipeline.warehouse.warehouse import Warehouse
 from kharcha_pipeline.warehouse.zone import pin_machine, pin_zone, pinned_machine, pinned_zone
 
-BATCH_BYTES = 64 * 1024 * 1024
-BATCH_FILES = 8_000
+BATCH_BYTES = 256 * 1024 * 1024
+BATCH_FILES = 20_000
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and the bytes to read in all."""
@@ -210,45 +209,26 @@ _RECORD_COLUMNS = {
 }
 
 
-class _SettledRow(msgspec.Struct, omit_defaults=True):
-    """A settled record with its family; a family that settled to nothing has one row without identity."""
+class _SettledRow(msgspec.Struct):
+    """A settled record with its family; a family that settled to nothing has one row without a record."""
 
     family: str
-    identity: str | None = None
-    occurred_at: int = 0
-    time_quality: str = "exact"
-    account: str = ""
-    session_id: str = ""
-    project: str = ""
-    git_branch: str = ""
-    is_subagent: bool = False
-    provider_raw: str = ""
-    model_raw: str = ""
-    model_quality: str = "exact"
-    service_tier: str = "standard"
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    reasoning_tokens: int = 0
-    web_search_requests: int = 0
-    reported_cost_usd: Decimal | None = None
+    settled: SettledRecord | None = None
 
 
-_SETTLED_FIELDS = SettledRecord.__struct_fields__
+_SETTLED_TYPES = {
+    name: "BIGINT"
+    if name.endswith(("_tokens", "_at", "_requests"))
+    else "BOOLEAN"
+    if name == "is_subagent"
+    else "DECIMAL(38, 12)"
+    if name == "reported_cost_usd"
+    else "VARCHAR"
+    for name in SettledRecord.__struct_fields__
+}
 _SETTLED_COLUMNS = {
     "family": "VARCHAR",
-    **{
-        name: "BIGINT"
-        if name.endswith(("_tokens", "_at", "_requests"))
-        else "BOOLEAN"
-        if name == "is_subagent"
-        else "DECIMAL(38, 12)"
-        if name == "reported_cost_usd"
-        else "VARCHAR"
-        for name in _SETTLED_FIELDS
-    },
+    "settled": f"STRUCT({', '.join(f'{name} {kind}' for name, kind in _SETTLED_TYPES.items())})",
 }
 
 
@@ -333,7 +313,9 @@ class _Landing:
         wanted = touched | families.dependents(touched)
         families.relate(wanted)
         with spilled(self.directory, families.settled(wanted), _SETTLED_COLUMNS) as rows:
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE settled_now AS FROM {rows}")
+            connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE settled_now AS SELECT family, unnest(settled) FROM {rows}"
+            )
         run_script(
             connection, _SETTLEMENT, {"source": families.source.name, "zone": self.zone, "machine": self.machine}
         )
@@ -414,12 +396,15 @@ class _Families:
 
     def settled(self, families: Iterable[str]) -> Iterator[_SettledRow]:
         """The settled records of the families."""
+        settle, no_context = self.source.settle, dict[str, Sequence[Any]]()
         for family in families:
+            said = list(self.said[family].values())
+            related = self.related.get(family)
+            context = {name: list(self.said[name].values()) for name in related} if related else no_context
             empty = True
-            context = {name: list(self.said[name].values()) for name in self.related.get(family, ())}
-            for response in self.source.settle(family, list(self.said[family].values()), context):
+            for response in settle(family, said, context):
                 empty = False
-                yield _SettledRow(family, *[getattr(response, name) for name in _SETTLED_FIELDS])
+                yield _SettledRow(family, response)
             if empty:
                 yield _SettledRow(family)
 
