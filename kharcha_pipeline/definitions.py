@@ -13,8 +13,8 @@ from kharcha_pipeline.assets.metadata import table_schemas
 from kharcha_pipeline.assets.partitions import daily_partitions
 from kharcha_pipeline.assets.pipeline import Pipeline
 from kharcha_pipeline.automation.checks import checks
-from kharcha_pipeline.automation.jobs import build, land, publish, sync_job
-from kharcha_pipeline.automation.schedules import hourly_landing, nightly_close
+from kharcha_pipeline.automation.jobs import build, inspect, land, publish, sync_job
+from kharcha_pipeline.automation.schedules import hourly_landing, nightly_close, nightly_inspection
 from kharcha_pipeline.automation.sensors import log_alert, run_failed_sensor, stale_days_sensor
 from kharcha_pipeline.settings import Settings, load_settings
 
@@ -33,16 +33,19 @@ def build_definitions(settings: Settings | None = None, **resources: object) -> 
     zone = pipeline.zone()
     days = daily_partitions(zone)
     schemas = table_schemas(pipeline.warehouse.published_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # one run for many days is what Dagster still calls beta
+        daily = [stage.asset(days, schemas) for stage in DAILY_STAGES]
     return dg.Definitions(
         assets=[
             log_files_asset(days, schemas),
             usage_records_spec(days),
-            *(stage.asset(days, schemas) for stage in DAILY_STAGES),
+            *daily,
             kharcha_database,
         ],
         asset_checks=checks(days),
-        jobs=[land, build, publish, sync_job],
-        schedules=[hourly_landing(zone), nightly_close(days, zone)],
+        jobs=[land, build, publish, sync_job, inspect],
+        schedules=[hourly_landing(zone), nightly_close(days, zone), nightly_inspection(zone)],
         sensors=[stale_days_sensor(days), run_failed_sensor()],
         resources={"pipeline": pipeline, "alert": log_alert, **resources},
         # Steps are short SQL, and DuckDB uses all cores by itself: a process per step would only cost its start.
@@ -50,7 +53,4 @@ def build_definitions(settings: Settings | None = None, **resources: object) -> 
     )
 
 
-with warnings.catch_warnings():
-    # Every asset that builds many days in one run says so with what Dagster still calls beta.
-    warnings.simplefilter("ignore", dg.BetaWarning)
-    defs = build_definitions()
+defs = build_definitions()

@@ -17,7 +17,7 @@ OWNERS = ["team:data"]
 BUILT_EVERY_NIGHT = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=26), fail_window=timedelta(hours=50))
 """The nightly close builds every daily table: one missed night is worth a look, two are a failure."""
 
-TRY_AGAIN = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+TRY_AGAIN = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """For a lock that was held for too long or a disk that was full for a moment; a build may be repeated at any time."""
 
 

@@ -1,4 +1,4 @@
-"""What can be started by hand, by schedule or by sensor: four jobs."""
+"""What can be started by hand, by schedule or by sensor: five jobs."""
 
 import dagster as dg
 
@@ -15,17 +15,28 @@ land = dg.define_asset_job(
     description="Reads the log files that changed. The sensor `stale_days` then builds the days they touched.",
 )
 
+_INSPECTION = dg.AssetSelection.checks(
+    dg.AssetCheckKey(dg.AssetKey("kharcha_database"), "no_partition_is_failed"),
+    dg.AssetCheckKey(dg.AssetKey("log_files"), "nothing_was_rejected"),
+)
+
 build = dg.define_asset_job(
     "build",
-    _DAILY | _DATABASE,
+    (_DAILY | _DATABASE) - _INSPECTION,
     description="Builds a day or a range of days through all stages, checks them, and publishes.",
 )
 
 publish = dg.define_asset_job(
     "publish",
     # All checks of all days, and none of the tables: what is published here was built elsewhere.
-    _DATABASE | dg.AssetSelection.checks_for_assets(*(stage.name for stage in DAILY_STAGES)),
+    (_DATABASE - _INSPECTION) | dg.AssetSelection.checks_for_assets(*(stage.name for stage in DAILY_STAGES)),
     description="Checks all days and publishes what was built elsewhere.",
+)
+
+inspect = dg.define_asset_job(
+    "inspect",
+    _INSPECTION,
+    description="Lists what needs somebody's eyes: days that are failed now, and lines that could not be used.",
 )
 
 

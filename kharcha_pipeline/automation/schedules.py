@@ -1,4 +1,4 @@
-"""When things run by the clock: landing every hour, the close of a day every night."""
+"""When things run by the clock: landing every hour, close and inspection every night."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,7 +8,7 @@ import dagster as dg
 
 from kharcha_pipeline.assets.partitions import DayRange, contiguous_ranges, known_days
 from kharcha_pipeline.assets.pipeline import Pipeline
-from kharcha_pipeline.automation.jobs import build, land
+from kharcha_pipeline.automation.jobs import build, inspect, land
 from kharcha_pipeline.automation.requests import build_request
 from kharcha_pipeline.warehouse import ledger
 
@@ -22,6 +22,18 @@ def hourly_landing(zone: str) -> dg.ScheduleDefinition:
         execution_timezone=zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Reads the log files that changed, every hour.",
+    )
+
+
+def nightly_inspection(zone: str) -> dg.ScheduleDefinition:
+    """Lists what needs somebody's eyes, after the close has had its time."""
+    return dg.ScheduleDefinition(
+        name="nightly_inspection",
+        job=inspect,
+        cron_schedule="30 1 * * *",
+        execution_timezone=zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Lists days that are failed now, and lines that could not be used.",
     )
 
 

@@ -69,18 +69,19 @@ def stale_days_sensor(partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefi
         if not pipeline.warehouse.path.exists():
             return dg.SkipReason("Nothing was landed yet.")
         memory = _remembered(context.cursor)
-        look = _look(pipeline)
-        was_published = look.changes == pipeline.warehouse.published_changes()
+        was_published = _look(pipeline).changes == pipeline.warehouse.published_changes()
         if not context.cursor:
             # The cursor lives in Dagster's own storage: without one, this Dagster has been told nothing.
             forget_reports(pipeline)
         reported = report_built_days(context.instance, pipeline, partitions, SECONDS_FOR_REPORTS)
         if was_published and reported:
             pipeline.publish()  # only the ledger has changed, so the copy is as right as it was before
+        look = _look(pipeline)
         ready = known_days(partitions, look.stale)
         requests = build_requests(ready, look.wanted, memory.requested_to)
         run_requests = [request for _, request in requests]
-        if not look.stale and not was_published and memory.changes == look.changes:
+        is_quiet = not look.stale and memory.changes == look.changes
+        if is_quiet and look.changes != pipeline.warehouse.published_changes():
             run_requests.append(dg.RunRequest(run_key=f"publish {look.changes}", job_name=publish.name))
         memory.changes = look.changes
         if requests:
@@ -169,8 +170,7 @@ def _nothing_to_run(reported: int, ahead: int) -> dg.SkipReason:
 
 
 def _first_line(event: dg.DagsterEvent) -> str:
-    """The first line of a step's error, of the innermost one, which is the one that says what happened."""
+    """The first line of what a step raised; Dagster's own error around it says only that the step failed."""
     error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip().splitlines()[0] if error is not None else "no reason was given"
+    raised = error.cause or error if error is not None else None
+    return raised.message.strip().splitlines()[0] if raised is not None else "no reason was given"
