@@ -449,7 +449,8 @@ class Share:
         is_fork = session is not None and (session.forked or session.is_subagent or bool(session.parents))
         if not is_fork and not copy.foreign_sessions:
             return 0
-        own_turn = self._own_triggered_turn()
+        by_user = session is None or (session.forked and not session.is_subagent)
+        own_turn = None if by_user else self._own_triggered_turn()
         if own_turn is not None:
             return own_turn
         count = self._copied_snapshots()
@@ -457,7 +458,7 @@ class Share:
         return max(until, self._end_of_foreign_responses())
 
     def _own_triggered_turn(self) -> int | None:
-        """Where the thread's first own turn starts, if it is one that another agent triggered.
+        """Where a subagent's first own turn starts, if it is one that another agent triggered.
 
         A parent that was triggered itself leaves such turns in the copy: they start before the thread existed, or
         are among the lines that were written in one go and are not the last turn there.

@@ -117,6 +117,11 @@ def test_a_message_that_triggers_a_turn_hides_nothing_in_a_thread_that_is_no_for
     assert outputs(tmp_path, rollout) == {PARENT: [700, 300]}
 
 
+def test_a_message_that_triggers_a_later_turn_hides_nothing_in_a_fork_made_by_the_user(tmp_path: Path) -> None:
+    child = replay(fork().session(forked_from_id=PARENT), FIRST, SECOND).response(OWN, 30)
+    assert outputs(tmp_path, child.task(60).trigger(61).response(NEXT, 90)) == {CHILD: [55, 66]}
+
+
 def test_what_the_parent_used_after_the_fork_hides_nothing(tmp_path: Path) -> None:
     child = fork(at=START_MS + 100_000).session(forked_from_id=PARENT).session(id=PARENT)
     child = replay(child, FIRST).response(SECOND, 30).response(THIRD, 60)
