@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from kharcha_pipeline.locations import expanded
 from kharcha_pipeline.records import LogFile, Reading, SettledRecord
 from kharcha_pipeline.sources import codex_reading, codex_settlement
@@ -22,13 +24,13 @@ class Codex:
 
     name = "codex"
     title = "Codex CLI"
-    variables = ("CODEX_HOME", "CODEX_PATH")
-    locations = (
+    variables: tuple[str, ...] = ("CODEX_HOME", "CODEX_PATH")
+    locations: tuple[str, ...] = (
         "`~/.codex`: `sessions/**/rollout-*.jsonl`, `archived_sessions/`, both also as `.jsonl.zst`",
         "`CODEX_HOME` (a comma-separated list) replaces it, `CODEX_PATH` (likewise) adds more",
         "`*.jsonl` saved from `codex exec --json` directly in such a directory that has neither sub-directory",
     )
-    record_type = CodexRecord
+    record_type: type[msgspec.Struct] = CodexRecord
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The session directories of every Codex home; active before archived, because active copies win."""
