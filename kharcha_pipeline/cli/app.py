@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -54,14 +55,22 @@ def app() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; failures that can be expected end in one sentence."""
     try:
-        app.main(args=list(arguments), prog_name="kharcha")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else exits.OK if end.code is None else exits.FAILURE
+        code = _ended(arguments)
+        sys.stdout.flush()
     except Exception as error:
         known = exits.explained(error)
         if known is None:
             raise
         sentence, code = known
         click.echo(f"kharcha: {sentence}", err=True)
-        return code
+        exits.forget_output()
+    return code
+
+
+def _ended(arguments: Sequence[str]) -> int:
+    """The exit code with which a command ends."""
+    try:
+        app.main(args=list(arguments), prog_name="kharcha")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else exits.FAILURE
     return exits.OK

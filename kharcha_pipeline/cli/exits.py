@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 OK = 0
 FAILURE = 1
 USAGE = 2
@@ -32,6 +35,16 @@ def explained(error: Exception) -> tuple[str, int] | None:
         where = f"{error.filename} could not be used" if error.filename else "The operating system refused"
         return f"{where}: {error.strerror or type(error).__name__}.", FAILURE
     return None
+
+
+def forget_output() -> None:
+    """Drops what could not be printed, so that Python does not try again at its end and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def first_line(error: Exception) -> str:

@@ -86,7 +86,7 @@ def document(result: SyncResult) -> dict[str, Any]:
     landing = result.landing
     return nothing_changed.sync_document(
         landing.files_found,
-        changed=landing.changed or bool(result.built.days),
+        changed=landing.changed or bool(result.built.days) or result.published,
         files_read=landing.files_read,
         bytes_read=landing.bytes_read,
         records_landed=landing.records_landed,
@@ -106,6 +106,8 @@ def summary(settings: Settings, result: SyncResult) -> str:
     if not landing.files_found and not landing.changed and landing.sweep is not None:
         return nothing_found(landing.sweep.places, settings.environment.get("HOME", ""))
     if not landing.changed and not days:
+        if result.published:
+            return "No log changed. The published tables were brought up to date."
         return nothing_changed.sentence(landing.files_found).rstrip("\n")
     lines = [_reading(landing)]
     if days:
