@@ -408,7 +408,9 @@ class Corpus:
         _write_json(storage / "message" / session / f"{message}.json", ids | body, created)
         for part, data in parts:
             _write_json(
-                storage / "part" / message / f"{part}.json", {"id": part, "messageID": message} | data, created
+                storage / "part" / message / f"{part}.json",
+                {"id": part, "sessionID": session, "messageID": message} | data,
+                created,
             )
 
     # ---- Kimi

@@ -681,8 +681,19 @@ class _Tree:
         except ValueError:
             self._reading.rejects.append(Reject(NO_JSON))
             return
-        if part.type == "step-finish" and (session_id := text(part.session_id)):
-            self._repeat(base, session_id, f"{message_id}.json")
+        if part.type != "step-finish":
+            return
+        name = f"{message_id}.json"
+        for session_id in [text(part.session_id)] if text(part.session_id) else self._sessions_with(base, name):
+            self._repeat(base, session_id, name)
+
+    @staticmethod
+    def _sessions_with(base: str, name: str) -> list[str]:
+        """The sessions that have a message file of this name, for parts that do not name theirs."""
+        messages = os.path.join(base, "message")
+        return [
+            session for session in sorted(_listing(messages)) if os.path.exists(os.path.join(messages, session, name))
+        ]
 
     def _read_session(self, sessions: str, session_id: str) -> None:
         """What is known about a session changed: its messages are told again."""
