@@ -18,6 +18,9 @@ TimeQuality = Literal["exact", "neighbour", "mtime"]
 ModelQuality = Literal["exact", "configured", "fallback", "none"]
 """How a model is known: written beside the usage, from the agent's configuration, guessed, or not at all."""
 
+EARLIEST_MS = 1_577_836_800_000
+"""2020-01-01 in UTC, in milliseconds since the epoch. No local day before 2020-01-01 is kept."""
+
 ServiceTier = Literal["standard", "batch", "flex", "priority", "fast"]
 
 
@@ -26,7 +29,8 @@ class LogFile(msgspec.Struct, frozen=True):
 
     `offset` and `line` are where reading starts (0 for a first or a full reading), `state` is what the source
     returned last time for the same file (empty on a first or a full reading), `sequence` names this
-    incarnation of the file: it changes when the file was rewritten, never when it only grew or moved.
+    incarnation of the file: it changes when the file was rewritten, never when it only grew or moved. What claims
+    to be older than `earliest_ms`, the first instant of 2020 in the reporting zone, is a reject.
     """
 
     path: str
@@ -35,6 +39,7 @@ class LogFile(msgspec.Struct, frozen=True):
     offset: int = 0
     line: int = 0
     modified_ms: int = 0
+    earliest_ms: int = EARLIEST_MS
     state: dict[str, Any] = {}
 
 

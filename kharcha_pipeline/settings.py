@@ -69,6 +69,10 @@ class Settings(msgspec.Struct, frozen=True):
     origins: dict[str, str]
     config_file: Path
 
+    def roots_of(self, source: str) -> list[tuple[str, str]]:
+        """The `(path, account label)` pairs that the settings file names for a source."""
+        return [(root.path, root.account) for root in self.roots if root.source == source]
+
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Reads the settings from the environment and the settings file.

@@ -70,5 +70,7 @@ def _remember(warehouse: Warehouse, settings: Settings, prices: PriceSources, la
     with warehouse.read() as connection:  # whoever changes the warehouse from here on changes what was seen
         if stages.waiting(connection, prices):
             return
-    files = [str(settings.prices)] if settings.prices else []
-    unchanged.remember(settings.environment, seen, files, sweep_plan(sweep.places), sweep.digest)
+    beside = [str(settings.prices)] if settings.prices else []
+    for source in SOURCES:
+        beside += source.landmarks(settings.environment, settings.roots_of(source.name))
+    unchanged.remember(settings.environment, seen, beside, sweep_plan(sweep.places), sweep.digest)

@@ -93,7 +93,7 @@ def circumstances(environment: Mapping[str, str], variables: Sequence[str]) -> d
 def remember(
     environment: Mapping[str, str],
     seen: Mapping[str, Any],
-    settings_files: Sequence[str],
+    beside: Sequence[str],
     plan: Sequence[tuple[str, tuple[str, ...]]],
     swept: tuple[str, int],
 ) -> None:
@@ -102,13 +102,13 @@ def remember(
     Args:
         environment: the environment of the sync.
         seen: the circumstances, taken before it was certain that nothing is left to do.
-        settings_files: further files the settings name, such as the prices file.
+        beside: further files and directories that matter: the prices file, directories in which places may appear.
         plan: the swept tops and endings.
         swept: digest and number of files of the sweep the sync began with.
     """
     memory = {
         "circumstances": seen,
-        "settings_files": {path: signature(path) for path in settings_files},
+        "beside": {path: signature(path) for path in beside},
         "plan": plan,
         "digest": swept[0],
         "files": swept[1],
@@ -128,7 +128,7 @@ def unchanged_files(environment: Mapping[str, str]) -> int | None:
         then = memory["circumstances"]
         if then != circumstances(environment, list(then["variables"])):
             return None
-        if any(signature(path) != before for path, before in memory["settings_files"].items()):
+        if any(signature(path) != before for path, before in memory["beside"].items()):
             return None
         plan = [(top, tuple(endings)) for top, endings in memory["plan"]]
         now, files = digest(sweep_all(plan))

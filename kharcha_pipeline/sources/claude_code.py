@@ -28,7 +28,7 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.lines import lines
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.values import EARLIEST_MS, LARGEST_COUNT, amount, count, document, instant, text
+from kharcha_pipeline.sources.values import LARGEST_COUNT, amount, count, document, instant, text
 
 DAY_MS = 86_400_000
 
@@ -161,6 +161,10 @@ class ClaudeCode:
         labels = {self._projects(path, environment): account for path, account in roots}
         found = dict.fromkeys([*(self._projects(top, environment) for top in tops), *labels])
         return [Place(path, (".jsonl",), "lines", labels.get(path, "")) for path in found]
+
+    def landmarks(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """None: the places depend on nothing but variables."""
+        return []
 
     @staticmethod
     def _projects(top: str, environment: Mapping[str, str]) -> str:
@@ -316,7 +320,7 @@ class _Reader:
         at = instant(line.timestamp)
         if at is None:
             self._without_time(_Candidate(output, line, message, usage, position, number))
-        elif at < EARLIEST_MS:
+        elif at < self.file.earliest_ms:
             self.rejects.append(Reject("claims to be older than 2020", number, position))
         elif at > self.latest:
             self.rejects.append(Reject("claims to be from the future", number, position))
@@ -400,7 +404,7 @@ def _lenient(value: Any) -> _Line:
     if not isinstance(value, dict):
         raise ValueError("not an object")
     message, forked = value.get("message"), value.get("forkedFrom")
-    usable: dict[str, Any] = {name: value[name] for name in _TEXTS if isinstance(value.get(name), str)}
+    usable: dict[str, Any] = {name: text(value[name]) for name in _TEXTS if isinstance(value.get(name), str)}
     usable |= {name: value[name] for name in ("isSidechain", "isApiErrorMessage") if value.get(name) in (True, False)}
     if not isinstance(value.get("timestamp"), str | bool | list | dict | Decimal):
         usable["timestamp"] = value.get("timestamp")
@@ -427,7 +431,7 @@ def _lenient_usage(said: Any) -> dict[str, Any] | None:
     if not isinstance(said, dict):
         return None
     usable: dict[str, Any] = {name: count(said[name]) for name in _COUNTS if name in said}
-    usable |= {name: said[name] for name in ("type", "model", "service_tier", "speed") if type(said.get(name)) is str}
+    usable |= {name: text(said[name]) for name in ("type", "model", "service_tier", "speed") if text(said.get(name))}
     for name, counts in _NESTED_COUNTS.items():
         inner = said.get(name)
         if isinstance(inner, dict):

@@ -34,6 +34,17 @@ class Codex:
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The session directories of every Codex home; active before archived, because active copies win."""
+        return [
+            place for home, account in self._homes(environment, roots).items() for place in _places_of(home, account)
+        ]
+
+    def landmarks(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """The homes themselves: saved runs may appear in them."""
+        return list(self._homes(environment, roots))
+
+    @staticmethod
+    def _homes(environment: Mapping[str, str], roots: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Codex homes, with their account labels."""
         homes = _listed(environment.get("CODEX_HOME", "")) or ["~/.codex"]
         homes += _listed(environment.get("CODEX_PATH", ""))
         labels: dict[str, str] = {}
@@ -41,7 +52,7 @@ class Codex:
             labels.setdefault(os.path.realpath(expanded(home, environment)), "")
         for root, account in roots:
             labels[os.path.realpath(expanded(root, environment))] = account
-        return [place for home, account in labels.items() for place in _places_of(home, account)]
+        return labels
 
     def read(self, file: LogFile) -> Reading:
         """What the lines of one file say about usage."""

@@ -19,7 +19,7 @@ import msgspec
 from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
 from kharcha_pipeline.sources.codex_records import CodexRecord, Kind, Tokens
 from kharcha_pipeline.sources.lines import CHUNK, LONGEST_LINE
-from kharcha_pipeline.sources.values import EARLIEST_MS, LARGEST_COUNT, count, document, instant, text
+from kharcha_pipeline.sources.values import LARGEST_COUNT, count, document, instant, text
 
 NO_JSON = "not JSON"
 NO_OBJECT = "not a JSON object"
@@ -483,7 +483,8 @@ class _Reader:
         }
         self._named = named[1].lower() if named else ""
         self._latest = int(time.time() * 1000) + A_DAY_MS
-        self._file_time = file.modified_ms if EARLIEST_MS <= file.modified_ms <= self._latest else None
+        self._earliest = file.earliest_ms
+        self._file_time = file.modified_ms if self._earliest <= file.modified_ms <= self._latest else None
         self._untimed: list[Candidate] = []
         # What the next reading of the same file needs to know; see `state`.
         self._family: str = state.get("family") or self._named or name.removesuffix(".zst").removesuffix(".jsonl")
@@ -546,7 +547,7 @@ class _Reader:
     def _plausible(self, timestamp: object) -> int | None:
         """An instant that may be true, else `None`."""
         moment = _instant(timestamp)
-        return moment if moment is not None and EARLIEST_MS <= moment <= self._latest else None
+        return moment if moment is not None and self._earliest <= moment <= self._latest else None
 
     def _add_usage(self, kind: Kind, candidate: Candidate, timestamp: object, ordinal: object, **said: Any) -> None:
         """Stores a record that holds usage, which must have a time from somewhere."""
@@ -554,8 +555,8 @@ class _Reader:
         if occurred_at is None:
             said["file_time"] = self._file_time
             self._untimed.append(candidate)
-        elif not EARLIEST_MS <= occurred_at <= self._latest:
-            self._reject(TOO_OLD if occurred_at < EARLIEST_MS else FROM_THE_FUTURE, candidate)
+        elif not self._earliest <= occurred_at <= self._latest:
+            self._reject(TOO_OLD if occurred_at < self._earliest else FROM_THE_FUTURE, candidate)
             said["refused"] = True
             occurred_at = None
         if ordinal is not None:

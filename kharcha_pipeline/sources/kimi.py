@@ -46,6 +46,10 @@ class Kimi:
             documents.setdefault(root, everything)
         return [place for root, names in documents.items() for place in _places(root, names, labels.get(root, ""))]
 
+    def landmarks(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """None: the places depend on nothing but variables."""
+        return []
+
     def read(self, file: LogFile) -> Reading:
         """The requests of one `wire.jsonl`, or the context in one of the other files."""
         read = _READERS.get(os.path.basename(file.path))

@@ -23,7 +23,7 @@ from kharcha_pipeline.sources.kimi_records import (
     root_digest,
 )
 from kharcha_pipeline.sources.lines import Line, lines
-from kharcha_pipeline.sources.values import EARLIEST_MS, count, document, instant, text
+from kharcha_pipeline.sources.values import count, document, instant, text
 
 TIME_OUT_OF_RANGE = "time is out of range"
 
@@ -157,7 +157,7 @@ class _Reader:
         self._records.append(UsageRecord(usage.family, usage, line.position, line.number))
 
     def _plausible(self, moment: int) -> bool:
-        return EARLIEST_MS <= moment <= self._latest
+        return self._file.earliest_ms <= moment <= self._latest
 
     def _occurrence(self, family: str, moment: int) -> int:
         if moment != self.state["time"]:

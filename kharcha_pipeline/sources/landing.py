@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
@@ -37,7 +38,7 @@ from kharcha_pipeline.sources.scanner import (
     sweep_places,
 )
 from kharcha_pipeline.sources.source import Source
-from kharcha_pipeline.sources.sweep import reason
+from kharcha_pipeline.sources.sweep import error_phrase
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.script import run_script
 from kharcha_pipeline.warehouse.spill import spilled
@@ -107,13 +108,14 @@ def land(
                 _store_whereabouts(connection, changes)
                 result.rejects += _store_rejects(connection, unreadable, warehouse.directory)
         by_name = {source.name: source for source in sources}
+        earliest_ms = _first_instant(zone)
         landing = _Landing(by_name, zone, machine, warehouse.directory, result)
         total = sum(task.new_bytes for task in changes.to_read)
         work = list(batches(changes.to_read, BATCH_BYTES, BATCH_FILES))
         with _without_collector():
             for number, batch in enumerate(work, 1):
                 progress(result.bytes_read, total)
-                reads = [_read(by_name[task.file.source], task, full=full) for task in batch]
+                reads = [_read(by_name[task.file.source], task, earliest_ms, full=full) for task in batch]
                 result.files_read += len(reads)
                 result.bytes_read += sum(task.new_bytes for task in batch)
                 result.unreadable_files += sum(read.status == "unreadable" for read in reads)
@@ -167,27 +169,41 @@ class _Read(msgspec.Struct):
 
     task: FileToRead
     reading: Reading
+    said: list[bytes] = []
     sequence: str = ""
     head: bytes = b""
     tail: bytes = b""
     status: str = "read"
 
 
-def _read(source: Source, task: FileToRead, *, full: bool) -> _Read:
+_encode = msgspec.json.Encoder().encode
+
+
+def _read(source: Source, task: FileToRead, earliest_ms: int, *, full: bool) -> _Read:
     """Reads one file; whatever goes wrong becomes a reject of that file and stops nothing else."""
     try:
         log_file = continuation(task, full=full)
-        reading = source.read(log_file)
+        reading = source.read(msgspec.structs.replace(log_file, earliest_ms=earliest_ms))
         ends = digests(task.file.path, reading.offset) if task.file.mode == "lines" else (b"", b"")
-        return _Read(task, reading, log_file.sequence, *ends)
+        said = [_encode(record.said) for record in reading.records]
+        return _Read(task, reading, said, log_file.sequence, *ends)
     except FileNotFoundError:
         return _Read(task, Reading(), status="gone")  # deleted since it was found: nothing to tell
     except OSError as error:
-        rejects = [Reject(reason(error))]
+        rejects = [Reject(error_phrase(error))]
     except Exception as error:
         # A reader's own mistake must not stop the other files; its kind names no content.
         rejects = [Reject(f"the reader failed ({type(error).__name__})")]
     return _Read(task, Reading(rejects=rejects), status="unreadable")
+
+
+def _first_instant(zone: str) -> int:
+    """The first instant of the first local day that is kept, in milliseconds since the epoch."""
+    return int(datetime(2020, 1, 1, tzinfo=ZoneInfo(zone)).timestamp()) * 1000
+
+
+_Record = tuple[int, UsageRecord, bytes]
+"""A usage record between reading and storing: the number of its file, the record, and what it said as JSON."""
 
 
 class _RecordRow(msgspec.Struct):
@@ -213,6 +229,7 @@ class _SettledRow(msgspec.Struct):
     """A settled record with its family; a family that settled to nothing has one row without a record."""
 
     family: str
+    reason: str
     settled: SettledRecord | None = None
 
 
@@ -228,6 +245,7 @@ _SETTLED_TYPES = {
 }
 _SETTLED_COLUMNS = {
     "family": "VARCHAR",
+    "reason": "VARCHAR",
     "settled": f"STRUCT({', '.join(f'{name} {kind}' for name, kind in _SETTLED_TYPES.items())})",
 }
 
@@ -247,9 +265,12 @@ class _Landing:
     def store(self, connection: duckdb.DuckDBPyConnection, reads: Sequence[_Read]) -> None:
         """One transaction's work: file states, records with their settlement, rejects."""
         _store_files(connection, reads, self.directory)
-        by_source: dict[str, list[tuple[int, UsageRecord]]] = defaultdict(list)
+        by_source: dict[str, list[_Record]] = defaultdict(list)
         for read in reads:
-            by_source[read.task.file.source].extend((read.task.file_id, record) for record in read.reading.records)
+            file_id = read.task.file_id
+            by_source[read.task.file.source].extend(
+                (file_id, record, said) for record, said in zip(read.reading.records, read.said, strict=True)
+            )
         for name, records in by_source.items():
             if records:
                 self._store_records(connection, self.sources[name], records)
@@ -264,22 +285,21 @@ class _Landing:
         )
 
     def _store_records(
-        self, connection: duckdb.DuckDBPyConnection, source: Source, records: Sequence[tuple[int, UsageRecord]]
+        self, connection: duckdb.DuckDBPyConnection, source: Source, records: Sequence[_Record]
     ) -> None:
         """Stores the records that are new by content, and settles the families they belong to."""
-        encode = msgspec.json.Encoder().encode
         rows = [
-            _RecordRow(number, record.family, file_id, record.position, record.line, msgspec.Raw(encode(record.said)))
-            for number, (file_id, record) in enumerate(records)
+            _RecordRow(number, record.family, file_id, record.position, record.line, msgspec.Raw(said))
+            for number, (file_id, record, said) in enumerate(records)
         ]
         with spilled(self.directory, rows, _RECORD_COLUMNS) as staged:
             connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS FROM {staged}")
         families = _Families(connection, source)
         families.load("SELECT DISTINCT family FROM staged")
         repeated = [
-            row.number
-            for row, (_, record) in zip(rows, records, strict=True)
-            if not families.add(row.family, bytes(row.said), record.said)
+            number
+            for number, (_, record, said) in enumerate(records)
+            if not families.add(record.family, said, record.said)
         ]
         landed = len(rows) - len(repeated)
         if not landed:
@@ -297,30 +317,37 @@ class _Landing:
         by_source[source.name] = by_source.get(source.name, 0) + landed
         skipped = set(repeated)
         touched = {row.family for row in rows if row.number not in skipped}
-        self._settle(connection, families, touched, "a better copy was found")
+        self._settle(connection, families, touched, "a better copy was found", "a related record was found")
 
     def settle_again(self, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
         """Settles every landed record of a source again, as after a change of its rules."""
         families = _Families(connection, source)
         families.load(f"SELECT DISTINCT family FROM raw.usage_records WHERE source = '{source.name}'")
         if families.said:
-            self._settle(connection, families, set(families.said), "settled again under new rules")
+            why = "settled again under new rules"
+            self._settle(connection, families, set(families.said), why, why)
 
     def _settle(
-        self, connection: duckdb.DuckDBPyConnection, families: _Families, touched: set[str], why: str
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        families: _Families,
+        touched: set[str],
+        reason: str,
+        reason_of_dependents: str,
     ) -> None:
         """Replaces the settled records of the touched families, and of those that depend on them."""
         wanted = touched | families.dependents(touched)
         families.relate(wanted)
-        with spilled(self.directory, families.settled(wanted), _SETTLED_COLUMNS) as rows:
+        reasons = dict.fromkeys(wanted, reason_of_dependents) | dict.fromkeys(touched, reason)
+        with spilled(self.directory, families.settled(reasons), _SETTLED_COLUMNS) as rows:
             connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE settled_now AS SELECT family, unnest(settled) FROM {rows}"
+                f"CREATE OR REPLACE TEMP TABLE settled_now AS SELECT family, reason, unnest(settled) FROM {rows}"
             )
         run_script(
             connection, _SETTLEMENT, {"source": families.source.name, "zone": self.zone, "machine": self.machine}
         )
         name_models(connection)
-        run_script(connection, _CHANGES, {"reason": why})
+        connection.execute(_CHANGES)
         days = [
             row[0]
             for row in connection.execute(
@@ -365,9 +392,13 @@ class _Families:
     def dependents(self, touched: set[str]) -> set[str]:
         """Families whose settlement looks at a touched one (the forks of a parent), loaded."""
         rows = self.connection.execute(
-            "SELECT DISTINCT family, related FROM raw.related_families WHERE source = ?", [self.source.name]
+            """
+            SELECT DISTINCT family FROM raw.related_families
+            WHERE source = ? AND related IN (SELECT unnest(?::VARCHAR[])) AND family <> related
+            """,
+            [self.source.name, list(touched)],
         ).fetchall()
-        found = {family for family, related in rows if related in touched} - touched
+        found = {family for (family,) in rows} - touched
         self._load_missing(found)
         return found
 
@@ -394,19 +425,19 @@ class _Families:
         if missing:
             self.load("SELECT unnest(?::VARCHAR[])", [missing])
 
-    def settled(self, families: Iterable[str]) -> Iterator[_SettledRow]:
-        """The settled records of the families."""
+    def settled(self, families: Mapping[str, str]) -> Iterator[_SettledRow]:
+        """The settled records of the families, each with the reason given for its family."""
         settle, no_context = self.source.settle, dict[str, Sequence[Any]]()
-        for family in families:
+        for family, reason in families.items():
             said = list(self.said[family].values())
             related = self.related.get(family)
             context = {name: list(self.said[name].values()) for name in related} if related else no_context
             empty = True
             for response in settle(family, said, context):
                 empty = False
-                yield _SettledRow(family, response)
+                yield _SettledRow(family, reason, response)
             if empty:
-                yield _SettledRow(family)
+                yield _SettledRow(family, reason)
 
 
 def name_models(connection: duckdb.DuckDBPyConnection) -> None:

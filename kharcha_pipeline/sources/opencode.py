@@ -33,7 +33,7 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.sqlite import read_snapshot
-from kharcha_pipeline.sources.values import EARLIEST_MS, amount, count, document, instant, text
+from kharcha_pipeline.sources.values import amount, count, document, instant, text
 
 NO_JSON = "not a JSON object"
 NO_SQLITE = "not a SQLite database"
@@ -148,15 +148,9 @@ class OpenCode:
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """Every data directory's databases and message files; a root may also be a database itself."""
-        if configured := environment.get("OPENCODE_DATA_DIR"):
-            tops = [part.strip() for part in configured.split(",") if part.strip()]
-        else:
-            tops = [os.path.join(environment.get("XDG_DATA_HOME") or "~/.local/share", "opencode")]
-        found = dict.fromkeys((locations.expanded(top, environment) for top in tops), "")
-        found |= {locations.expanded(path, environment): account for path, account in roots}
         named = environment.get("OPENCODE_DB", "").strip()
         places: dict[str, Place] = {}
-        for top, account in found.items():
+        for top, account in self._tops(environment, roots).items():
             is_database = top.endswith(".db") or os.path.isfile(top)
             for path in [top] if is_database else _databases(top, named):
                 places.setdefault(path, Place(path, (".db",), "database", account))
@@ -168,6 +162,21 @@ class OpenCode:
                     path = os.path.join(storage, kind)
                     places.setdefault(path, Place(path, (".json",), "document", account))
         return list(places.values())
+
+    def landmarks(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """The data directories and their projects: new databases and trees of message files appear in them."""
+        tops = self._tops(environment, roots)
+        return [path for top in tops for path in (top, os.path.join(top, "project"))]
+
+    @staticmethod
+    def _tops(environment: Mapping[str, str], roots: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Data directories, with their account labels."""
+        if configured := environment.get("OPENCODE_DATA_DIR"):
+            tops = [part.strip() for part in configured.split(",") if part.strip()]
+        else:
+            tops = [os.path.join(environment.get("XDG_DATA_HOME") or "~/.local/share", "opencode")]
+        found = dict.fromkeys((locations.expanded(top, environment) for top in tops), "")
+        return found | {locations.expanded(path, environment): account for path, account in roots}
 
     def read(self, file: LogFile) -> Reading:
         """The usage one message file, part file, session file or database tells.
@@ -525,12 +534,12 @@ def _instant(value: object) -> int | None:
     return instant(value)
 
 
-def _when(candidates: Iterable[tuple[object, TimeQuality]]) -> tuple[int, TimeQuality] | None:
+def _when(candidates: Iterable[tuple[object, TimeQuality]], earliest_ms: int) -> tuple[int, TimeQuality] | None:
     """The first candidate that is an instant, with its quality; `None` when it is none of our time."""
     for value, quality in candidates:
         moment = _instant(value)
         if moment is not None:
-            plausible = EARLIEST_MS <= moment <= int(time.time() * 1000) + _A_DAY_MS
+            plausible = earliest_ms <= moment <= int(time.time() * 1000) + _A_DAY_MS
             return (moment, quality) if plausible else None
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             return None
@@ -593,6 +602,7 @@ def _usage(
     message: _Message,
     candidates: Iterable[tuple[object, TimeQuality]],
     *,
+    file: LogFile,
     updated: int,
     session: _Session,
     steps: Iterable[_Step],
@@ -603,6 +613,7 @@ def _usage(
     Args:
         message: the message as written.
         candidates: the values that may tell when it was created, the best first.
+        file: where it was found.
         updated: when its store last wrote it, in milliseconds.
         session: what is known about its session.
         steps: its `step-finish` parts.
@@ -619,6 +630,7 @@ def _usage(
         mode=text(message.mode),
         summary=_is_true(message.summary),
         cwd=text(_object(message.path).get("cwd")),
+        account=file.account,
         **_of_session(session),
         **_of_model(message, session),
         **_summed(steps),
@@ -626,7 +638,7 @@ def _usage(
     )
     if not _spent(usage):
         return None
-    when = _when(candidates)
+    when = _when(candidates, file.earliest_ms)
     if when is None:
         return Reject(NO_TIME)
     return msgspec.structs.replace(usage, created=when[0], time_quality=when[1])
@@ -748,7 +760,7 @@ class _Tree:
             store="json",
             message_id=text(message.id) or stem,
             session_id=session_id,
-            account=self._file.account,
+            file=self._file,
         )
 
     def _session(self, base: str, session_id: str) -> _Session:
@@ -1005,7 +1017,7 @@ class _Database:
             store=store,
             kind=kind,
             session_id=session_id,
-            account=self._file.account,
+            file=self._file,
             **fields,
         )
         self._add(number, outcome)
@@ -1038,7 +1050,7 @@ class _Database:
                 kind=kind,
                 message_id=_name(event_id),
                 session_id=session_id,
-                account=self._file.account,
+                file=self._file,
             )
             self._add(number, outcome)
         self._advance(table, 0)

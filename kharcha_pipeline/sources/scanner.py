@@ -99,9 +99,7 @@ def places(sources: Iterable[Source], settings: Settings) -> list[tuple[str, Pla
     return [
         (source.name, place)
         for source in sources
-        for place in source.places(
-            settings.environment, [(root.path, root.account) for root in settings.roots if root.source == source.name]
-        )
+        for place in source.places(settings.environment, settings.roots_of(source.name))
     ]
 
 

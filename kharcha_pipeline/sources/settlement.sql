@@ -1,5 +1,8 @@
 -- Replaces the settled records of the families in `settled_now` where they differ from before.
--- Parameters: $source, $zone (reporting zone), $machine, $reason (why known events change).
+-- Parameters: $source, $zone (reporting zone), $machine.
+
+CREATE OR REPLACE TEMP TABLE settled_reasons AS
+SELECT md5($source || ':' || identity)::UUID AS event_id, reason FROM settled_now WHERE identity IS NOT NULL;
 
 CREATE OR REPLACE TEMP TABLE settled_after AS
 SELECT

@@ -31,21 +31,34 @@ class Place(NamedTuple):
 class Source(Protocol):
     """An agent that leaves logs on disk. Adding an agent is one module with one such object."""
 
-    name: str
-    """The name stored in every table, e.g. `claude-code`."""
+    @property
+    def name(self) -> str:
+        """The name stored in every table, e.g. `claude-code`."""
+        ...
 
-    title: str
-    """The name people know, e.g. `Claude Code`."""
+    @property
+    def title(self) -> str:
+        """The name people know, e.g. `Claude Code`."""
+        ...
 
-    variables: tuple[str, ...]
-    """Environment variables that move the logs; they are part of the unchanged-run digest."""
+    @property
+    def variables(self) -> Sequence[str]:
+        """Environment variables that move the logs; a change of one ends the memory of an unchanged run."""
+        ...
 
-    locations: tuple[str, ...]
-    """Where the logs are by default and which variable overrides it, one phrase each, for the documentation."""
+    @property
+    def locations(self) -> Sequence[str]:
+        """Where the logs are by default and which variable overrides it, one phrase each, for the documentation."""
+        ...
 
-    record_type: type[msgspec.Struct]
-    """The struct stored in `UsageRecord.said`. Stored JSON is decoded with it for as long as the warehouse lives,
-    so fields may be added with defaults but never renamed or removed."""
+    @property
+    def record_type(self) -> type[msgspec.Struct]:
+        """The struct stored in `UsageRecord.said`.
+
+        Stored JSON is decoded with it for as long as the warehouse lives, so fields may be added with defaults but
+        never renamed or removed.
+        """
+        ...
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The places to look in, existing or not, most important first.
@@ -55,6 +68,10 @@ class Source(Protocol):
             roots: extra `(path, account label)` pairs from the settings, each in the form that the agent's own
                 override variable takes; a root that is also found by default only lends it its label.
         """
+        ...
+
+    def landmarks(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """Directories whose entries decide which places there are, apart from the places themselves. Usually none."""
         ...
 
     def read(self, file: LogFile) -> Reading:

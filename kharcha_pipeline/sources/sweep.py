@@ -45,7 +45,7 @@ def sweep(top: str, endings: tuple[str, ...], visited: Visited) -> Iterator[Foun
     except FileNotFoundError:
         return
     except OSError as error:
-        yield Unreadable(top, reason(error))
+        yield Unreadable(top, error_phrase(error))
         return
     if stat.S_ISDIR(status.st_mode):
         yield from _below(top, status, endings, visited)
@@ -76,7 +76,7 @@ def _below(
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield Unreadable(directory, reason(error))
+            yield Unreadable(directory, error_phrase(error))
             continue
         for entry in entries:
             counts = entry.name.endswith(endings)
@@ -92,7 +92,7 @@ def _below(
             except FileNotFoundError:
                 continue
             except OSError as error:
-                yield Unreadable(entry.path, reason(error))
+                yield Unreadable(entry.path, error_phrase(error))
 
 
 def sweep_all(
@@ -105,6 +105,6 @@ def sweep_all(
             yield number, found
 
 
-def reason(error: OSError) -> str:
+def error_phrase(error: OSError) -> str:
     """The fixed phrase for an operating-system error; it names no path."""
     return (error.strerror or type(error).__name__).lower()

@@ -11,9 +11,6 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-EARLIEST_MS = 1_577_836_800_000 - 86_400_000
-"""2020-01-01 in the easternmost zone: whatever claims to be older is a reject."""
-
 LARGEST_COUNT = 10**15
 """No response has more tokens than this; a larger number is damage, not usage."""
 
@@ -50,8 +47,15 @@ def amount(value: object) -> Decimal | None:
 
 
 def text(value: object) -> str:
-    """A text, else `''`: agents write `null`, numbers and objects where names belong."""
-    return value if isinstance(value, str) else ""
+    """A text, else `''`: agents write `null`, numbers and objects where names belong.
+
+    NUL characters and halves of surrogate pairs, which JSON can spell but no database can store, become `?`.
+    """
+    if not isinstance(value, str):
+        return ""
+    if value.isascii() and "\0" not in value:
+        return value
+    return value.replace("\0", "?").encode("utf-8", errors="replace").decode("utf-8")
 
 
 def instant(value: object, *, seconds: bool = False) -> int | None:

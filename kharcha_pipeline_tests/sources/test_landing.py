@@ -218,3 +218,29 @@ def test_another_zone_is_refused_until_the_days_are_rebucketed(machine: Machine)
     machine.timezone = "Asia/Kolkata"
     with pytest.raises(SettingsError, match="kharcha rebucket --timezone Asia/Kolkata"):
         machine.sync()
+
+
+@pytest.mark.parametrize(
+    "text", ["nul \0 inside", "half of a pair \ud800", "\U0001f600", "'; DROP TABLE rejects; --"]
+)
+def test_any_text_in_an_id_or_name_is_stored_or_replaced(machine: Machine, text: str) -> None:
+    strange = line(
+        f"msg {text}", f"req {text}", session=f"session {text}", cwd=text, gitBranch=text, model=f"m {text}"
+    )
+    transcript(machine.home, strange, line("msg_2", "req_2"))
+    machine.sync()
+    machine.sync(full=True)
+    assert len(responses(machine)) == 2
+    assert machine.query("SELECT count(*) FROM rejects") == [(0,)]
+
+
+def test_what_claims_to_be_older_than_2020_in_the_reporting_zone_is_a_reject(tmp_path: Path) -> None:
+    east = Machine.below(tmp_path, timezone="Asia/Tokyo")
+    transcript(
+        east.home,
+        line("msg_1", "req_1", at="2019-12-31T14:59:59.999Z"),
+        line("msg_2", "req_2", at="2019-12-31T15:00:00.000Z"),
+    )
+    east.sync()
+    assert east.query("SELECT day FROM usage_events") == [(date(2020, 1, 1),)]
+    assert east.query("SELECT line, reason FROM rejects") == [(1, "claims to be older than 2020")]
