@@ -11,7 +11,13 @@ import click
 from kharcha_pipeline import locations
 
 
-@click.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@click.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": ["--help"],  # -h is Dagster's own, for the host
+    }
+)
 @click.pass_context
 def command(context: click.Context) -> None:
     """Open the pipeline in Dagster's web interface.

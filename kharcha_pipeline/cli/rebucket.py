@@ -52,7 +52,7 @@ def command(timezone: str, json: bool) -> None:
     )
     click.echo(
         f"Unchanged in total: {counted(totals.events, 'response')}, {totals.tokens:,} tokens, "
-        f"{dollars(totals.cost_usd)} USD, {totals.unpriced_events:,} of them without a known price."
+        f"{dollars(totals.cost_usd)} USD; {counted(totals.unpriced_events, 'response')} without a known price."
     )
     if settings.timezone not in (None, zone):
         click.echo(f"Change the setting too: {settings.origins['timezone']} still asks for {settings.timezone}.")
