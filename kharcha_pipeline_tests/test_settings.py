@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kharcha_pipeline import locations
-from kharcha_pipeline.settings import Root, SettingsError, checked_zone, load_settings, machine_zone
+from kharcha_pipeline.settings import Root, SettingsError, checked_zone, load_settings
 
 
 def written(home: Path, text: str) -> dict[str, str]:
@@ -117,9 +120,13 @@ def test_a_place_is_accepted_as_it_is(name: str) -> None:
     assert checked_zone(name, "a test") == name
 
 
-def test_the_machines_zone_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Australia/Lord_Howe")
-    assert machine_zone() == "Australia/Lord_Howe"
+def test_the_machines_zone_is_a_name() -> None:
+    program = "from kharcha_pipeline.settings import machine_zone; print(machine_zone())"
+    environment = {**os.environ, "TZ": "Australia/Lord_Howe"}
+    finished = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == "Australia/Lord_Howe\n"
 
 
 def test_the_data_directory_is_the_variable_else_that_of_the_checkout(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kharcha_pipeline import locations
 from kharcha_pipeline.cli import nothing_changed, output
 from kharcha_pipeline.cli.options import json_option
 from kharcha_pipeline.cli.places import looked_in
@@ -104,7 +105,7 @@ def summary(settings: Settings, result: SyncResult) -> str:
     """What a sync did, for people."""
     landing, days = result.landing, result.built.days
     if not landing.files_found and not landing.changed and landing.sweep is not None:
-        return nothing_found(landing.sweep.places, settings.environment.get("HOME", ""))
+        return nothing_found(landing.sweep.places, locations.home(settings.environment))
     if not landing.changed and not days:
         if result.published:
             return "No log changed. The published tables were brought up to date."
@@ -152,28 +153,25 @@ def _cost(result: SyncResult) -> str:
 @contextmanager
 def _progress_bar(wanted: bool) -> Iterator[Progress]:
     """A progress bar on the error stream, which appears only when there is much to read."""
-    if not wanted:
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    with ExitStack() as shown:
+        advance: list[Progress] = []
 
-    bar = Progress(
-        TextColumn("Reading logs"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task("read", total=None)
+        def update(done: int, total: int) -> None:
+            if wanted and total >= LONG_WORK_BYTES:
+                if not advance:
+                    advance.append(shown.enter_context(_shown_bar()))
+                advance[0](done, total)
 
-    def update(done: int, total: int) -> None:
-        if total >= LONG_WORK_BYTES:
-            bar.start()
-            bar.update(task, completed=done, total=total)
-
-    try:
         yield update
-    finally:
-        bar.stop()
+
+
+@contextmanager
+def _shown_bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("Reading logs"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("read", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -11,7 +11,7 @@ from kharcha_pipeline_tests.cli.terminal import Terminal, write_three_days
 
 def settings(terminal: Terminal, **variables: str) -> dict[str, tuple[str, str]]:
     """Value and origin of every setting."""
-    shown = terminal.kharcha("config", "show", "--format", "json", **variables).json["settings"]
+    shown = terminal.run("config", "show", "--format", "json", **variables).json["settings"]
     return {row["setting"]: (row["value"], row["from"]) for row in shown}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -96,6 +97,26 @@ def test_where_no_agent_has_logs_it_says_where_it_looked(terminal: Terminal) -> 
 def test_no_progress_bar_where_nobody_looks(terminal: Terminal) -> None:
     write_three_days(terminal)
     assert terminal.run("sync").err == ""
+
+
+def test_long_work_shows_a_progress_bar_to_whoever_looks(terminal: Terminal) -> None:
+    path = terminal.transcript("long", response(1, "2026-11-02T09:00:00Z", SONNET, 1, 1))
+    with path.open("a") as stream:
+        stream.writelines(['{"type":"user","message":{"content":"' + "x" * 1_000_000 + '"}}\n'] * 34)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([str(KHARCHA), "sync", "-q"], env=terminal.environment, stderr=theirs)
+    quiet = process.wait()
+    for name in ("warehouse.duckdb", "unchanged.json"):
+        (terminal.data / name).unlink()
+    finished = subprocess.run(
+        [str(KHARCHA), "sync"], env={**terminal.environment, "TERM": "xterm"}, stderr=theirs, stdout=subprocess.PIPE
+    )
+    os.close(theirs)
+    said = os.read(ours, 65_536)
+    os.close(ours)
+    assert (quiet, finished.returncode) == (0, 0)
+    assert said.count(b"Reading logs") >= 1
+    assert b"Read 1 of 1 log file (34.0 MB)" in finished.stdout
 
 
 def test_an_unreadable_log_is_a_reject_and_loses_nothing_else(terminal: Terminal) -> None:
