@@ -128,15 +128,16 @@ def examine(settings: Settings, has_logs: bool) -> Iterator[Finding]:
     """Checks the data directory, the warehouse, the published tables and the numbers in them."""
     from kharcha_pipeline.pricing.price_book import read_overrides
     from kharcha_pipeline.warehouse.lock import LockTimeoutError, exclusive
-    from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError
+    from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse, WarehouseError
 
     read_overrides(settings.prices)
     if settings.prices is not None:
         yield Finding("ok", f"The prices file {short_path(str(settings.prices), _home(settings))} is valid.")
     warehouse = Warehouse(settings.data_directory)
+    step = "Run `kharcha sync`." if has_logs else "Use one of the agents, or run `kharcha run` to see samples."
+    nothing_yet = Finding("note", "Nothing was synced yet.", step)
     if not warehouse.path.exists():
-        step = "Run `kharcha sync`." if has_logs else "Use one of the agents, or run `kharcha run` to see samples."
-        yield Finding("note", "Nothing was synced yet.", step)
+        yield nothing_yet
         return
     if not os.access(warehouse.directory, os.W_OK | os.X_OK):
         text = f"The data directory {warehouse.directory} cannot be written."
@@ -151,6 +152,9 @@ def examine(settings: Settings, has_logs: bool) -> Iterator[Finding]:
     except LockTimeoutError:
         text = f"Another process has held the warehouse for {LOCK_SECONDS:.0f} seconds; its checks were left out."
         yield Finding("note", text, "Run `kharcha doctor` again when it is done.")
+    except NoWarehouseError:  # its creation was interrupted
+        yield nothing_yet
+        return
     except WarehouseError as error:
         yield Finding("failed", str(error), "See docs/operations.md, «When something is wrong».")
         return
