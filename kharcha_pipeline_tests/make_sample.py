@@ -1,4 +1,4 @@
-"""Writes the bundled sample, `data/sample/home`: three weeks of somebody's work, for `kharcha demo` and the README.
+"""Writes the bundled sample, `data/sample/home`: three weeks of somebody's work, for `kharcha run` and the README.
 
     python -m kharcha_pipeline_tests.make_sample
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -42,7 +42,7 @@ from kharcha_pipeline.sources.sweep import error_phrase
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.script import run_script
 from kharcha_pipeline.warehouse.spill import spilled
-from kharcha_pipeline.warehouse.warehouse import Warehouse
+from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse
 from kharcha_pipeline.warehouse.zone import pin_machine, pin_zone, pinned_machine, pinned_zone
 
 BATCH_BYTES = 256 * 1024 * 1024
@@ -130,26 +130,38 @@ def land(
         return result
 
 
-def _compared(
-    warehouse: Warehouse, settings: Settings, sweep: Sweep, *, full: bool
-) -> tuple[str, str, Changes, list[tuple[str, str, Reject]]]:
-    """The pinned zone and machine, what changed since the last landing, and places that newly cannot be listed.
+class _Comparison(NamedTuple):
+    """What the warehouse knows, held against what is there now."""
 
-    The first landing of a warehouse pins the zone.
-    """
-    if not warehouse.path.exists():
+    zone: str
+    machine: str
+    changes: Changes
+    unreadable: list[tuple[str, str, Reject]]
+
+
+def _compared(warehouse: Warehouse, settings: Settings, sweep: Sweep, *, full: bool) -> _Comparison:
+    """Looks up what changed since the last landing. The first landing creates the warehouse and pins its zone."""
+    try:
+        with warehouse.read() as connection:
+            return _comparison(connection, settings, sweep, full=full)
+    except NoWarehouseError:
         with warehouse.write() as connection:
             pin_zone(connection, settings)
             pin_machine(connection, settings)
-    with warehouse.read() as connection:
-        changes = compare(sweep.files, _known_files(connection), full=full)
-        _add_states(connection, changes.to_read)
-        return (
-            pinned_zone(connection, settings),
-            pinned_machine(connection, settings),
-            changes,
-            _new_unreadable_places(connection, sweep),
-        )
+            return _comparison(connection, settings, sweep, full=full)
+
+
+def _comparison(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, sweep: Sweep, *, full: bool
+) -> _Comparison:
+    changes = compare(sweep.files, _known_files(connection), full=full)
+    _add_states(connection, changes.to_read)
+    return _Comparison(
+        pinned_zone(connection, settings),
+        pinned_machine(connection, settings),
+        changes,
+        _new_unreadable_places(connection, sweep),
+    )
 
 
 @contextmanager

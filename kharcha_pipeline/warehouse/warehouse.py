@@ -40,6 +40,10 @@ class WarehouseError(Exception):
     """The warehouse cannot be used as it is. The message is a sentence for the user."""
 
 
+class NoWarehouseError(WarehouseError):
+    """Nothing was synced into this data directory yet."""
+
+
 class Warehouse:
     """The data directory's warehouse and its published copy.
 
@@ -111,11 +115,13 @@ class Warehouse:
         """A consistent look at the whole warehouse, raw layer included; others wait meanwhile.
 
         Raises:
-            WarehouseError: when there is no warehouse yet, or it cannot be read.
+            NoWarehouseError: when there is no warehouse yet, or its creation was interrupted.
+            WarehouseError: when it cannot be read.
             LockTimeoutError: when another process kept the lock for too long.
         """
+        missing = f"There is no warehouse in {self.directory} yet. Run `kharcha sync` first."
         if not self.path.exists():
-            raise WarehouseError(f"There is no warehouse in {self.directory} yet. Run `kharcha sync` first.")
+            raise NoWarehouseError(missing)
         with (
             exclusive(self._lock_path, "read the warehouse"),
             _sentences(self.path),
@@ -123,6 +129,8 @@ class Warehouse:
         ):
             connection.execute("BEGIN")
             try:
+                if not _has_schema(connection):
+                    raise NoWarehouseError(missing)
                 _check_version(connection)
                 yield connection
             finally:
@@ -221,7 +229,7 @@ def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
-    if connection.execute("SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'operations'").fetchall()[0][0]:
+    if _has_schema(connection):
         _check_version(connection)
         return
     for package, name in _SCHEMAS:
@@ -229,6 +237,11 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "INSERT INTO operations.facts VALUES ('schema_version', ?), ('changes', '0')", [str(SCHEMA_VERSION)]
     )
+
+
+def _has_schema(connection: duckdb.DuckDBPyConnection) -> bool:
+    query = "SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'operations'"
+    return bool(connection.execute(query).fetchall()[0][0])
 
 
 def _check_version(connection: duckdb.DuckDBPyConnection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +359,7 @@ def test_spacing_and_order_of_keys_do_not_matter(tmp_path: Path) -> None:
     assert outputs(found(tmp_path)) == [5, 6]
 
 
-@pytest.mark.parametrize("seconds", [1_500_000_000, time.time() + 3 * 86_400, 9e11])
+@pytest.mark.parametrize("seconds", [1_500_000_000, 4_000_000_000.5, 9e11])
 def test_an_impossible_time_is_rejected(tmp_path: Path, seconds: float) -> None:
     cli(tmp_path, HEADER, {"timestamp": seconds, "message": usage(5, "m1")})
     settled, rejects = settled_tree(kimi, tmp_path)

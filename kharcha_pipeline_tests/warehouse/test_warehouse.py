@@ -52,7 +52,7 @@ def test_processes_and_readers_at_once_lose_nothing_and_see_no_half(warehouse: W
             replace_day(connection, date(2026, 1, 1 + number), 100)
     warehouse.publish()
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=replace_days, args=(warehouse.directory, worker, 25)) for worker in range(4)]
+    writers = [context.Process(target=replace_days, args=(warehouse.directory, worker, 12)) for worker in range(4)]
     for writer in writers:
         writer.start()
     reads = 0
