@@ -6,8 +6,7 @@ faster than the import of any dependency.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # the real one is in `typing`, which an unchanged sync has no time to import
 if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path

@@ -25,6 +25,10 @@ def checkout() -> str | None:
     return top if os.path.exists(os.path.join(top, "workspace.yaml")) else None
 
 
+SAMPLES_MARK = "samples"
+"""A data directory with a file of this name holds the bundled samples, and no real usage is ever read into it."""
+
+
 def sample_home() -> str | None:
     """The home directory of the bundled sample logs, `None` when they are not installed: only a checkout has them."""
     top = checkout()

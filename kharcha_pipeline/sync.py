@@ -73,4 +73,4 @@ def _remember(warehouse: Warehouse, settings: Settings, prices: PriceSources, la
     beside = [str(settings.prices)] if settings.prices else []
     for source in SOURCES:
         beside += source.landmarks(settings.environment, settings.roots_of(source.name))
-    unchanged.remember(settings.environment, seen, beside, sweep_plan(sweep.places), sweep.digest)
+    unchanged.remember(settings.environment, seen, beside, sweep_plan(sweep.places), sweep.listing)

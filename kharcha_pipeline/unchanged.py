@@ -1,7 +1,7 @@
 """Tells, with the standard library alone, that a sync has nothing to do.
 
-A sync that leaves nothing waiting remembers what it saw: a digest over every log file's path, inode, size and
-time, the settings in force, the price data, and the state of the two databases. As long as all of that is the
+A sync that leaves nothing waiting remembers what it saw: every log file's path, inode, size and time, the settings
+in force, the price data, and the state of the two databases. As long as all of that is the
 same, the next sync returns before any dependency is imported. The memory is disposable: without it, or when
 anything differs, the sync simply looks properly.
 """
@@ -12,14 +12,16 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 from time import strftime
-from typing import Any
 
 from kharcha_pipeline import __version__, locations
 from kharcha_pipeline.sources.sweep import Found, Unreadable, sweep_all
 
-SCHEMA = 1
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMA = 2
 VARIABLES = (
     "HOME",
     "KHARCHA_CONFIG",
@@ -30,30 +32,24 @@ VARIABLES = (
     "XDG_CONFIG_HOME",
 )
 
-Signature = list[int] | None
-"""Inode, size and modification time of a file; `None` when it is not there."""
-
 
 def memory_path(data_directory: str) -> str:
-    """Where the memory of the last complete sync is kept."""
-    return os.path.join(data_directory, "unchanged.json")
+    """Where the memory of the last complete sync is kept: a line of JSON, then the listing of the log files."""
+    return os.path.join(data_directory, "unchanged")
 
 
-def digest(found: Iterable[tuple[int, Found | Unreadable]]) -> tuple[str, int]:
-    """A digest over a sweep, and the number of files in it. What cannot be read makes every digest different."""
-    state = blake2b(digest_size=16)
-    files = 0
-    for number, file in found:
-        if type(file) is Found:
-            files += 1
-            state.update(f"{number}\0{file.path}\0{file.inode}\0{file.size}\0{file.modified_ns}\n".encode())
-        else:
-            state.update(os.urandom(16))
-    return state.hexdigest(), files
+def listing(found: Iterable[tuple[int, Found | Unreadable]]) -> bytes:
+    """A sweep as text, one line a file. Whatever cannot be read makes every listing different."""
+    return "".join(
+        f"{number}\0{file.path}\0{file.inode}\0{file.size}\0{file.modified_ns}\n"
+        if type(file) is Found
+        else f"{os.urandom(16).hex()}\n"
+        for number, file in found
+    ).encode("utf-8", "surrogateescape")
 
 
-def signature(path: str) -> Signature:
-    """What tells that a file is still the same."""
+def signature(path: str) -> list[int] | None:
+    """Inode, size and modification time of a file or directory; `None` when it is not there."""
     try:
         status = os.stat(path)
     except OSError:
@@ -95,7 +91,7 @@ def remember(
     seen: Mapping[str, Any],
     beside: Sequence[str],
     plan: Sequence[tuple[str, tuple[str, ...]]],
-    swept: tuple[str, int],
+    swept: bytes,
 ) -> None:
     """Stores what a complete sync saw.
 
@@ -104,35 +100,30 @@ def remember(
         seen: the circumstances, taken before it was certain that nothing is left to do.
         beside: further files and directories that matter: the prices file, directories in which places may appear.
         plan: the swept tops and endings.
-        swept: digest and number of files of the sweep the sync began with.
+        swept: listing of the sweep the sync began with.
     """
-    memory = {
-        "circumstances": seen,
-        "beside": {path: signature(path) for path in beside},
-        "plan": plan,
-        "digest": swept[0],
-        "files": swept[1],
-    }
+    memory = {"circumstances": seen, "beside": {path: signature(path) for path in beside}, "plan": plan}
     path = memory_path(locations.data_directory(environment))
     fresh = f"{path}.{os.getpid()}.new"
-    with open(fresh, "w", encoding="utf-8", opener=_private) as stream:
-        json.dump(memory, stream)
+    with open(fresh, "wb", opener=_private) as stream:
+        stream.write(json.dumps(memory).encode() + b"\n" + swept)
     os.replace(fresh, path)
 
 
 def unchanged_files(environment: Mapping[str, str]) -> int | None:
     """The number of log files when nothing at all changed since the last complete sync, else `None`."""
     try:
-        with open(memory_path(locations.data_directory(environment)), encoding="utf-8") as stream:
-            memory = json.load(stream)
+        with open(memory_path(locations.data_directory(environment)), "rb") as stream:
+            memory = json.loads(stream.readline())
+            before = stream.read()
         then = memory["circumstances"]
         if then != circumstances(environment, list(then["variables"])):
             return None
-        if any(signature(path) != before for path, before in memory["beside"].items()):
+        if any(signature(path) != known for path, known in memory["beside"].items()):
             return None
         plan = [(top, tuple(endings)) for top, endings in memory["plan"]]
-        now, files = digest(sweep_all(plan))
-        return files if now == memory["digest"] else None
+        now = listing(sweep_all(plan))
+        return now.count(b"\n") if now == before else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -16,7 +16,7 @@ import click
 from kharcha_pipeline import locations
 from kharcha_pipeline.cli import nothing_changed, report
 from kharcha_pipeline.cli.config import published_zone
-from kharcha_pipeline.cli.sync import mark_as_samples, nothing_found, refuse_samples, run_sync, summary
+from kharcha_pipeline.cli.sync import mark_as_samples, nothing_found, run_sync, summary
 from kharcha_pipeline.cli.texts import short_path
 from kharcha_pipeline.unchanged import unchanged_files
 
@@ -37,7 +37,6 @@ def command() -> None:
     from kharcha_pipeline.settings import load_settings
 
     settings = load_settings(os.environ)
-    refuse_samples(settings.data_directory)
     files = unchanged_files(settings.environment)
     if files:
         click.echo(nothing_changed.sentence(files))

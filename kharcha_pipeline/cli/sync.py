@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kharcha_pipeline.sources.source import Place
     from kharcha_pipeline.sync import SyncResult
 
-_SAMPLES_MARK = "samples"
 LONG_WORK_BYTES = 32 * 1024 * 1024
 """Less than this is read in about a second: a progress bar would only flicker."""
 
@@ -41,7 +40,6 @@ def command(full: bool, json: bool, quiet: bool) -> None:
     from kharcha_pipeline.settings import load_settings
 
     settings = load_settings(os.environ)
-    refuse_samples(settings.data_directory)
     result = run_sync(settings, full=full, show_progress=not (json or quiet))
     for warning in result.built.warnings:
         click.echo(f"kharcha: {warning}", err=True)
@@ -64,22 +62,9 @@ def mark_as_samples(data_directory: Path) -> None:
     from kharcha_pipeline.warehouse.warehouse import Warehouse
 
     Warehouse(data_directory).prepare()
-    (data_directory / _SAMPLES_MARK).write_text("The bundled sample logs of Kharcha Pipeline. Delete at will.\n")
-
-
-def refuse_samples(data_directory: Path) -> None:
-    """Refuses to sync this machine's logs into the samples' data directory.
-
-    Raises:
-        SettingsError: when the directory is marked as that of the samples.
-    """
-    from kharcha_pipeline.settings import SettingsError
-
-    if (data_directory / _SAMPLES_MARK).exists():
-        raise SettingsError(
-            f"{data_directory} holds the bundled samples, which are not mixed with real usage. "
-            "Unset KHARCHA_DATA_DIR or set it to another directory."
-        )
+    (data_directory / locations.SAMPLES_MARK).write_text(
+        "This directory holds the bundled sample logs of Kharcha Pipeline. Delete it at will.\n"
+    )
 
 
 def document(result: SyncResult) -> dict[str, Any]:

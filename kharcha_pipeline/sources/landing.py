@@ -20,10 +20,10 @@ from zoneinfo import ZoneInfo
 import duckdb
 import msgspec
 
-from kharcha_pipeline import __version__
+from kharcha_pipeline import __version__, locations
 from kharcha_pipeline.events.names import names
 from kharcha_pipeline.records import Reading, Reject, SettledRecord, UsageRecord
-from kharcha_pipeline.settings import Settings
+from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.scanner import (
     Changes,
     FileState,
@@ -98,6 +98,7 @@ def land(
         WarehouseError: when the warehouse cannot be written.
         SettingsError: when another reporting zone is asked for than the warehouse's own.
     """
+    _refuse_mixing(settings)
     with warehouse.landing():
         started = datetime.now(UTC)
         sweep = sweep_places(places(sources, settings))
@@ -128,6 +129,16 @@ def land(
                 with warehouse.write() as connection:
                     landing.settle_again(connection, source)
         return result
+
+
+def _refuse_mixing(settings: Settings) -> None:
+    """The data directory of the bundled samples takes no logs but theirs."""
+    marked = (settings.data_directory / locations.SAMPLES_MARK).exists()
+    if marked and locations.home(settings.environment) != locations.sample_home():
+        raise SettingsError(
+            f"{settings.data_directory} holds the bundled samples, which are not mixed with real usage. "
+            "Unset KHARCHA_DATA_DIR or set it to another directory."
+        )
 
 
 class _Comparison(NamedTuple):

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from kharcha_pipeline.records import LogFile
-from kharcha_pipeline.settings import Settings
+from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.source import Place, ReadingMode, Source
 from kharcha_pipeline.sources.sweep import Found, Unreadable, sweep_all
-from kharcha_pipeline.unchanged import digest
+from kharcha_pipeline.unchanged import listing
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 64
@@ -65,8 +65,8 @@ class Sweep(msgspec.Struct):
     files: list[SweptFile]
     unreadable: list[tuple[str, Unreadable]]
     places: list[tuple[str, Place]]
-    digest: tuple[str, int]
-    """Digest over everything found, and the number of files, as `unchanged.digest` makes them."""
+    listing: bytes
+    """Everything that was found, as `unchanged.listing` tells it."""
 
 
 class FileToRead(msgspec.Struct):
@@ -95,7 +95,19 @@ class Changes(msgspec.Struct):
 
 
 def places(sources: Iterable[Source], settings: Settings) -> list[tuple[str, Place]]:
-    """Every place of every source, in order of importance, with the source's name."""
+    """Every place of every source, in order of importance, with the source's name.
+
+    Raises:
+        SettingsError: when the settings name a root of a source that does not exist.
+    """
+    sources = list(sources)
+    known = [source.name for source in sources]
+    for root in settings.roots:
+        if root.source not in known:
+            raise SettingsError(
+                f"The settings file {settings.config_file} names a root of {root.source!r}, but the sources are "
+                f"{', '.join(known)}."
+            )
     return [
         (source.name, place)
         for source in sources
@@ -106,7 +118,7 @@ def places(sources: Iterable[Source], settings: Settings) -> list[tuple[str, Pla
 def sweep_places(all_places: Sequence[tuple[str, Place]]) -> Sweep:
     """Looks through all places; every file is found once, by the first place that reaches it."""
     everything = list(sweep_all(sweep_plan(all_places)))
-    sweep = Sweep([], [], list(all_places), digest(everything))
+    sweep = Sweep([], [], list(all_places), listing(everything))
     watched: list[tuple[str, Found]] = []
     by_path: dict[str, SweptFile] = {}
     for number, found in everything:

@@ -106,7 +106,7 @@ def test_long_work_shows_a_progress_bar_to_whoever_looks(terminal: Terminal) -> 
     ours, theirs = pty.openpty()
     process = subprocess.Popen([str(KHARCHA), "sync", "-q"], env=terminal.environment, stderr=theirs)
     quiet = process.wait()
-    for name in ("warehouse.duckdb", "unchanged.json"):
+    for name in ("warehouse.duckdb", "unchanged"):
         (terminal.data / name).unlink()
     finished = subprocess.run(
         [str(KHARCHA), "sync"], env={**terminal.environment, "TERM": "xterm"}, stderr=theirs, stdout=subprocess.PIPE
