@@ -20,7 +20,7 @@ from kharcha_pipeline.pricing.snapshots import capture_snapshots, unpriced_days
 from kharcha_pipeline.rollups.rollups import build_daily_usage, build_session_usage
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.ledger import STAGES
-from kharcha_pipeline.warehouse.warehouse import Warehouse, fact, set_fact
+from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError, fact, set_fact
 
 
 class DayStatistics(msgspec.Struct):
@@ -123,7 +123,29 @@ def _build(
             _BUILDERS[stage](connection, days)
         ledger.mark_built(connection, stage, days)
         result.statistics[stage] = day_statistics(connection, stage, days)
+    _refuse_disagreement(result.statistics)
     return result
+
+
+def _refuse_disagreement(statistics: dict[str, dict[date, DayStatistics]]) -> None:
+    """Rolls a build back whose rollups do not add up to its events: a wrong number must not be published.
+
+    Raises:
+        WarehouseError: when tokens, cost or the number of unpriced events differ on any day.
+    """
+    totals = [statistics[stage] for stage in ("priced_events", "session_usage", "daily_usage") if stage in statistics]
+    for other in totals[1:]:
+        for day, expected in totals[0].items():
+            found = other[day]
+            if (found.tokens, found.cost_usd, found.unpriced_events) != (
+                expected.tokens,
+                expected.cost_usd,
+                expected.unpriced_events,
+            ):
+                raise WarehouseError(
+                    f"The sums of {day} do not agree between events and rollups, so nothing was stored. "
+                    "This is a fault in Kharcha Pipeline: please report it."
+                )
 
 
 _BUILDERS: dict[str, Callable[[duckdb.DuckDBPyConnection, Sequence[date]], object]] = {

@@ -74,8 +74,14 @@ class Pipeline:
     def mark_reported(self, told: Sequence[ReportedDay]) -> None:
         """Remembers what Dagster was told of. What was built again since then stays unreported."""
         if told:
-            with self.warehouse.write() as connection:
+            with self.warehouse.write(published=False) as connection:
                 ledger.mark_reported(connection, told)
+
+    def forget_reported(self) -> None:
+        """Makes every built day unreported: for a Dagster instance that was told nothing yet."""
+        self._prepare()
+        with self.warehouse.write(published=False) as connection:
+            ledger.forget_reported(connection)
 
     def publish(self) -> bool:
         """Replaces the published copy when it is older than the warehouse; tells whether it did."""

@@ -52,13 +52,6 @@ def report_built_days(
     return reported
 
 
-def forget_reports(pipeline: Pipeline) -> None:
-    """Makes every built day unreported: for a Dagster instance that was told nothing yet."""
-    with pipeline.read() as connection:
-        rows = connection.execute("SELECT stage, day FROM operations.built_days WHERE reported > 0").fetchall()
-    pipeline.mark_reported([(stage, day, 0) for stage, day in rows])
-
-
 def _next_batch(
     pipeline: Pipeline, partitions: dg.DailyPartitionsDefinition
 ) -> list[tuple[ReportedDay, list[dg.AssetMaterialization]]]:

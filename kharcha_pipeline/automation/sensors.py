@@ -10,7 +10,7 @@ import msgspec
 from kharcha_pipeline.assets.partitions import DayRange, contiguous_ranges, known_days
 from kharcha_pipeline.assets.pipeline import Pipeline
 from kharcha_pipeline.automation.jobs import build, publish
-from kharcha_pipeline.automation.reporting import forget_reports, report_built_days
+from kharcha_pipeline.automation.reporting import report_built_days
 from kharcha_pipeline.automation.requests import RANGE_END, RANGE_START, build_request
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.warehouse import fact
@@ -69,13 +69,10 @@ def stale_days_sensor(partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefi
         if not pipeline.warehouse.path.exists():
             return dg.SkipReason("Nothing was landed yet.")
         memory = _remembered(context.cursor)
-        was_published = _look(pipeline).changes == pipeline.warehouse.published_changes()
         if not context.cursor:
             # The cursor lives in Dagster's own storage: without one, this Dagster has been told nothing.
-            forget_reports(pipeline)
+            pipeline.forget_reported()
         reported = report_built_days(context.instance, pipeline, partitions, SECONDS_FOR_REPORTS)
-        if was_published and reported:
-            pipeline.publish()  # only the ledger has changed, so the copy is as right as it was before
         look = _look(pipeline)
         ready = known_days(partitions, look.stale)
         requests = build_requests(ready, look.wanted, memory.requested_to)

@@ -43,7 +43,7 @@ from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.script import run_script
 from kharcha_pipeline.warehouse.spill import spilled
 from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse
-from kharcha_pipeline.warehouse.zone import pin_machine, pin_zone, pinned_machine, pinned_zone
+from kharcha_pipeline.warehouse.zone import is_pinned, pin_machine, pin_zone, pinned_machine, pinned_zone
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_FILES = 20_000
@@ -154,12 +154,14 @@ def _compared(warehouse: Warehouse, settings: Settings, sweep: Sweep, *, full: b
     """Looks up what changed since the last landing. The first landing creates the warehouse and pins its zone."""
     try:
         with warehouse.read() as connection:
-            return _comparison(connection, settings, sweep, full=full)
+            if is_pinned(connection):
+                return _comparison(connection, settings, sweep, full=full)
     except NoWarehouseError:
-        with warehouse.write() as connection:
-            pin_zone(connection, settings)
-            pin_machine(connection, settings)
-            return _comparison(connection, settings, sweep, full=full)
+        pass
+    with warehouse.write() as connection:
+        pin_zone(connection, settings)
+        pin_machine(connection, settings)
+        return _comparison(connection, settings, sweep, full=full)
 
 
 def _comparison(

@@ -86,7 +86,17 @@ def unreported(connection: duckdb.DuckDBPyConnection, limit: int) -> list[tuple[
 
 def mark_reported(connection: duckdb.DuckDBPyConnection, reported: Sequence[tuple[str, date, int]]) -> None:
     """Stores the versions that Dagster was told of."""
-    for stage, day, version in reported:
-        connection.execute(
-            "UPDATE operations.built_days SET reported = ? WHERE stage = ? AND day = ?", [version, stage, day]
-        )
+    stages, days, versions = zip(*reported, strict=True) if reported else ((), (), ())
+    connection.execute(
+        """
+        UPDATE operations.built_days AS ledger SET reported = told.version
+        FROM (SELECT unnest(?::VARCHAR[]) AS stage, unnest(?::DATE[]) AS day, unnest(?::BIGINT[]) AS version) AS told
+        WHERE ledger.stage = told.stage AND ledger.day = told.day
+        """,
+        [list(stages), list(days), list(versions)],
+    )
+
+
+def forget_reported(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes everything unreported, for a Dagster instance that was told nothing yet."""
+    connection.execute("UPDATE operations.built_days SET reported = 0 WHERE reported <> 0")

@@ -36,6 +36,9 @@ _SCHEMAS = (
 """Who declares tables, in order of creation. Each room keeps the SQL of the tables it alone writes."""
 
 
+_COUNT_CHANGE = "UPDATE operations.facts SET value = (value::BIGINT + 1)::VARCHAR WHERE name = 'changes'"
+
+
 class WarehouseError(Exception):
     """The warehouse cannot be used as it is. The message is a sentence for the user."""
 
@@ -83,10 +86,13 @@ class Warehouse:
             yield
 
     @contextmanager
-    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def write(self, *, published: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction: committed when the body ends, rolled back when it raises, closed in any case.
 
         Creates the warehouse when there is none. The body must not parse files or use the network.
+
+        Args:
+            published: whether the body may change what analysts see, so that the published copy becomes outdated.
 
         Raises:
             WarehouseError: when the file is damaged, newer than this version, or the disk is full.
@@ -102,9 +108,8 @@ class Warehouse:
             try:
                 _ensure_schema(connection)
                 yield connection
-                connection.execute(
-                    "UPDATE operations.facts SET value = (value::BIGINT + 1)::VARCHAR WHERE name = 'changes'"
-                )
+                if published:
+                    connection.execute(_COUNT_CHANGE)
                 connection.execute("COMMIT")
             except BaseException:
                 _roll_back(connection)

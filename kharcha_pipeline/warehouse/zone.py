@@ -20,6 +20,11 @@ def pin_zone(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
         set_fact(connection, "timezone", settings.timezone or machine_zone())
 
 
+def is_pinned(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the warehouse has its zone and its machine's label."""
+    return fact(connection, "timezone") is not None and fact(connection, "machine") is not None
+
+
 def pinned_zone(connection: duckdb.DuckDBPyConnection, settings: Settings) -> str:
     """The warehouse's zone.
 
