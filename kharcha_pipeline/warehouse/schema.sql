@@ -26,8 +26,8 @@ COMMENT ON TABLE operations.file_states IS 'How to go on reading a log file: dig
 -- ----------------------------------------------------------------------------------------------------- raw
 
 CREATE TABLE raw.usage_records (
-    source VARCHAR NOT NULL, family_key UBIGINT NOT NULL, family VARCHAR NOT NULL, file_id BIGINT NOT NULL,
-    position BIGINT NOT NULL, line BIGINT, landed_at TIMESTAMPTZ NOT NULL, said JSON NOT NULL
+    source VARCHAR NOT NULL, family_key UBIGINT NOT NULL, family VARCHAR NOT NULL USING COMPRESSION zstd, file_id BIGINT NOT NULL,
+    position BIGINT NOT NULL, line BIGINT, landed_at TIMESTAMPTZ NOT NULL, said JSON NOT NULL USING COMPRESSION zstd
 );
 COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever. `family` names the identity group, `family_key` is its hash.';
 
