@@ -19,11 +19,11 @@ import random
 import sqlite3
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 DAY_MS = 86_400_000
 FILLER = (
@@ -63,6 +63,9 @@ class Tokens:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
+
+TextKind = Literal["said", "heard", "title"]
+"""Text that the model wrote; that it was given, by a person or a tool; or that names a session."""
 
 Truth = dict[tuple[date, str, str], Tokens]
 """By UTC day, source and model as logged."""
@@ -148,6 +151,10 @@ class Corpus:
         }
         writers[session.agent](_Scribe(self, session))
 
+    def text(self, rng: random.Random, kind: TextKind) -> str:
+        """Text to fill a line with. Benchmarks override it: real lines are of very different lengths."""
+        return " ".join(rng.choices(FILLER, k=1 + rng.randrange(2 * self.filler)))
+
     def finish(self) -> Truth:
         """Writes what several sessions share, and returns the truth."""
         if any(self.rows.values()):
@@ -210,7 +217,7 @@ class Corpus:
             for block in range(1, blocks + 1):
                 scribe.wait(1)
                 output = tokens.output if block == blocks else min(block, tokens.output - 1)
-                content = [{"type": "text", "text": scribe.text()}]
+                content = [{"type": "text", "text": scribe.text("said")}]
                 stop = "end_turn" if block == blocks else None
                 usage = counts | {"output_tokens": output}
                 if block == blocks and not gateway and chance(0.05):  # a compaction is billed beside its response
@@ -225,7 +232,7 @@ class Corpus:
 
         for _ in range(session.responses):
             scribe.wait(60)
-            said(wire, "user", {"role": "user", "content": scribe.text()})
+            said(wire, "user", {"role": "user", "content": scribe.text("heard")})
             message = respond(wire)
             if chance(0.05):  # an error bubble, made locally
                 usage = {"input_tokens": 0, "output_tokens": 0}
@@ -241,7 +248,7 @@ class Corpus:
                 respond(side, isSidechain=True, agentId=agent)
                 side.write(directory / own / "subagents" / f"agent-{agent}.jsonl", scribe.now)
                 result = {"totalTokens": 99_999, "usage": {"input_tokens": 9, "output_tokens": 99}}
-                said(wire, "user", {"role": "user", "content": scribe.text()}, toolUseResult=result)
+                said(wire, "user", {"role": "user", "content": scribe.text("heard")}, toolUseResult=result)
             if chance(0.05):
                 wire.lines.append(b'{"parentUuid":"\\u0000\\u0000')
         self.transcripts[session.project] = (scribe.now, own, gateway, _whole(wire.lines[first:])[:6])
@@ -295,7 +302,11 @@ class Corpus:
             if number % 4 == 0:
                 model = rng.choice(session.models)
                 add("turn_context", {"cwd": session.project, "model": model, "effort": "high"})
-                add("response_item", {"type": "message", "role": "user", "content": scribe.text()}, remember=False)
+                add(
+                    "response_item",
+                    {"type": "message", "role": "user", "content": scribe.text("heard")},
+                    remember=False,
+                )
             scribe.wait(40)
             last = scribe.codex_counts(session.models, model)
             total = {name: total[name] + last[name] for name in total}
@@ -314,7 +325,7 @@ class Corpus:
                 response = scribe.id("resp_")
                 record(response, scribe.codex_counts(session.models, model))
                 add("compacted", {"message": "", "compaction_response_id": response}, remember=False)
-            add("response_item", {"type": "function_call_output", "output": scribe.text()}, remember=False)
+            add("response_item", {"type": "function_call_output", "output": scribe.text("heard")}, remember=False)
         if not keeps_records:
             self.rollouts.append((scribe.now, thread, history))
         when = datetime.fromisoformat(start)
@@ -348,7 +359,7 @@ class Corpus:
                 "directory": session.project,
                 "version": version,
             }
-            described |= {"title": scribe.text(), "time": {"created": created, "updated": created}}
+            described |= {"title": scribe.text("title"), "time": {"created": created, "updated": created}}
             if in_database:
                 row = (name, project, None, "", session.project, described["title"], version, created, created)
                 self.rows["session"].append(row)
@@ -438,7 +449,7 @@ class Corpus:
 
         for _ in range(session.responses):
             scribe.wait(50)
-            said(wire, {"type": "TurnBegin", "payload": {"user_input": scribe.text()}})
+            said(wire, {"type": "TurnBegin", "payload": {"user_input": scribe.text("heard")}})
             tokens, message_id = scribe.kimi_tokens(), None if chance(0.2) else scribe.id("chatcmpl-")
             if message_id and chance(0.1):  # stated before it was complete
                 said(wire, status(Tokens(1, tokens.input, tokens.output // 2), message_id))
@@ -481,7 +492,7 @@ class Corpus:
                 name = resolved.rpartition("/")[2]
                 request = {"type": "llm.request", "kind": "turn", "provider": "kimi", "model": name}
                 wire.add(request | {"modelAlias": alias, "time": scribe.now})
-                wire.add({"type": "context.append_message", "text": scribe.text(), "time": scribe.now})
+                wire.add({"type": "context.append_message", "text": scribe.text("heard"), "time": scribe.now})
                 scribe.wait(9)
                 tokens = scribe.kimi_tokens()
                 counts = {"inputOther": tokens.input, "output": tokens.output}
@@ -503,7 +514,7 @@ class Corpus:
             if forked:
                 wire.add({"type": "forked", "time": scribe.now + 1_000})
                 wire.write(group / copied / "agents" / agent / "wire.jsonl", scribe.now)
-        state = {"workDir": session.project, "title": scribe.text()}
+        state = {"workDir": session.project, "title": scribe.text("title")}
         _write_json(group / own / "state.json", state, scribe.now)
         if forked:
             _write_json(group / copied / "state.json", state | {"forkedFrom": own}, scribe.now)
@@ -544,8 +555,8 @@ class _Scribe:
     def id(self, prefix: str, length: int = 20) -> str:
         return prefix + "".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
 
-    def text(self) -> str:
-        return " ".join(self.rng.choices(FILLER, k=1 + self.rng.randrange(2 * self._corpus.filler)))
+    def text(self, kind: TextKind) -> str:
+        return self._corpus.text(self.rng, kind)
 
     def tokens(self, typical: int) -> int:
         return 2 + int(typical * self.session.scale * (0.3 + 1.4 * self.rng.random()))
@@ -657,18 +668,25 @@ def _milliseconds(day: date) -> int:
 # ---- growing
 
 
-def append_corpus(home: Path, seed: int, files: int, day: date, turn: int = 1) -> Truth:
-    """Lets up to `files` transcripts of every agent but OpenCode grow by one response each, and says what was added.
+def append_corpus(
+    home: Path, seed: int, files: int, day: date, turn: int = 1, agents: Collection[str] | None = None
+) -> Truth:
+    """Lets up to `files` transcripts of an agent grow by one response each, and says what was added.
 
-    The responses are dated to the evening of `day`; each call on the same tree needs another `turn`.
+    The responses are dated to the evening of `day`; each call on the same tree needs another `turn`. All agents but
+    OpenCode take part, or those that are named.
     """
     corpus = Corpus(home, f"{seed}:append:{turn}")
     start = _milliseconds(day) + 22 * 3_600_000 + turn * 1_000
     for agent, (pattern, kind) in _GROWING.items():
+        if agents is not None and agent not in agents:
+            continue
         grown = 0
         for path in sorted(home.glob(pattern)):
+            if grown == files:
+                break
             data = path.read_bytes()
-            if grown == files or not data.endswith(b"\n"):
+            if not data.endswith(b"\n"):
                 continue
             last = [said for said in map(json.loads, _whole(data.splitlines())) if kind(said)]
             if not last or b'"forked"' in data or b"token_usage_record" in data:
