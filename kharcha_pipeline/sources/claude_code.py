@@ -28,7 +28,7 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.lines import lines
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.values import LARGEST_COUNT, amount, count, document, instant, text
+from kharcha_pipeline.sources.values import LARGEST_COUNT, amount, count, document, instant, rounded, text
 
 DAY_MS = 86_400_000
 
@@ -621,7 +621,7 @@ def _settled(
         cache_write_5m_tokens=five_minutes,
         cache_write_1h_tokens=one_hour,
         web_search_requests=searches,
-        reported_cost_usd=cost,
+        reported_cost_usd=rounded(cost),
     )
 
 

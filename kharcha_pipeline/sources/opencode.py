@@ -9,9 +9,11 @@ all versions and copies of a response meet.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,9 +33,10 @@ from kharcha_pipeline.records import (
     TimeQuality,
     UsageRecord,
 )
+from kharcha_pipeline.sources.lines import LONGEST_LINE
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.sqlite import read_snapshot
-from kharcha_pipeline.sources.values import amount, count, document, instant, text
+from kharcha_pipeline.sources.values import amount, count, document, fraction, instant, rounded, text
 
 NO_JSON = "not a JSON object"
 NO_SQLITE = "not a SQLite database"
@@ -361,7 +364,7 @@ def _settled(identity: str, usage: OpenCodeUsage) -> SettledRecord:
         cache_read_tokens=tokens.cache_read,
         cache_write_5m_tokens=tokens.cache_write,
         reasoning_tokens=tokens.reasoning,  # as logged, also where it cannot be part of the output
-        reported_cost_usd=usage.cost if usage.cost is not None else usage.step_cost,
+        reported_cost_usd=rounded(usage.cost if usage.cost is not None else usage.step_cost),
     )
 
 
@@ -480,7 +483,7 @@ Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
-    return msgspec.json.Decoder(shape, float_hook=Decimal)
+    return msgspec.json.Decoder(shape, float_hook=fraction)
 
 
 _MESSAGE = _decoder(_Message)
@@ -684,7 +687,7 @@ class _Tree:
 
     def _read_part(self, base: str, message_id: str) -> None:
         """A step was finished: its message is told again, with all its steps."""
-        data = _content_of(self._file.path, LARGEST_STEP + 1)
+        data = _content_of(self._file.path, LARGEST_STEP)
         self._reading.offset = len(data)
         if not _may_be_step(data):
             return
@@ -790,9 +793,16 @@ def _is_old(base: str) -> bool:
     return base.endswith(("/session", f"{os.sep}session"))
 
 
-def _content_of(path: str, most: int = -1) -> bytes:
+def _content_of(path: str, most: int = LONGEST_LINE) -> bytes:
+    """The bytes of a file; of one that is longer than `most`, one byte more than that, which makes it no JSON.
+
+    Raises:
+        OSError: when it cannot be read, or is a pipe or a device, which could keep its reader waiting for ever.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
     with open(path, "rb", buffering=0) as stream:
-        return stream.read(most)
+        return stream.read(most + 1)
 
 
 def _session(data: bytes) -> _Session | None:
@@ -819,7 +829,7 @@ def _steps_below(base: str, session_id: str, message_id: str) -> list[_Step]:
     steps = []
     for name in _listing(directory):
         try:
-            step = _step(name, _content_of(f"{directory}/{name}", LARGEST_STEP + 1))
+            step = _step(name, _content_of(f"{directory}/{name}", LARGEST_STEP))
         except OSError:
             continue
         if step is not None:

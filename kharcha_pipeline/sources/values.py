@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any
 
 LARGEST_COUNT = 10**15
 """No response has more tokens than this; a larger number is damage, not usage."""
 
 LARGEST_COST = Decimal(10) ** 12
+COST_STEP = Decimal("1E-12")
+"""USD. The smallest difference between two sums of money that is kept."""
+
+MOST_VALUES = 2_000_000
+"""Values in one JSON text. Each takes some hundred bytes of memory, whatever little it takes in the file."""
+
+_LONGEST_INTEGER = 30
+_LAST_MS = 253_402_300_800_000
+"""10000-01-01 in UTC, in milliseconds: the end of the calendar."""
 
 _minutes: dict[str, int] = {}
 
@@ -44,6 +53,13 @@ def amount(value: object) -> Decimal | None:
     except (InvalidOperation, ValueError):
         return None
     return number if number.is_finite() and 0 < number <= LARGEST_COST else None
+
+
+def rounded(cost: Decimal | None) -> Decimal | None:
+    """A sum of money to twelve places, half to even; `None` when nothing is left of it."""
+    if cost is None or cost.as_tuple().exponent >= -12:  # type: ignore[operator]  # an amount is finite
+        return cost
+    return cost.quantize(COST_STEP, ROUND_HALF_EVEN) or None
 
 
 def text(value: object) -> str:
@@ -76,17 +92,19 @@ def instant(value: object, *, seconds: bool = False) -> int | None:
                     _minutes.clear()
                 _minutes[value[:16]] = start
             rest, thousandths = value[17:19], value[20:23]
-            if rest.isdigit() and thousandths.isdigit() and value[19] == "." and int(rest) < 60:
+            if rest.isdecimal() and thousandths.isdecimal() and value[19] == "." and int(rest) < 60:
                 return start + int(rest) * 1000 + int(thousandths)
         return _parsed(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
     try:
-        number = Decimal(str(value)) * (1000 if seconds else 1)
-        whole = int(number.to_integral_value())
-    except (InvalidOperation, ValueError, OverflowError):
+        number = Decimal(str(value))
+        if not 0 < number < _LAST_MS:  # before anything else: as an integer, 1E+999999 takes a minute to compute
+            return None
+    except (InvalidOperation, ValueError):
         return None
-    return whole if 0 < whole < 253_402_300_800_000 else None
+    whole = int((number * (1000 if seconds else 1)).to_integral_value())
+    return whole if 0 < whole < _LAST_MS else None
 
 
 def _parsed(value: str) -> int | None:
@@ -104,17 +122,40 @@ def _parsed(value: str) -> int | None:
     return milliseconds if milliseconds > 0 else None
 
 
+def fraction(digits: str) -> Decimal | None:
+    """A number with a fraction or an exponent, exactly as written; `None` when no computer could hold it."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return None
+
+
 def document(data: bytes) -> Any:
     """JSON text of any quality as Python values, with exact decimals for fractions.
 
     Bytes that are no UTF-8 are replaced; `NaN` and `Infinity` become `None`.
 
     Raises:
-        ValueError: when the text is no JSON, or nested too deeply to be read.
+        ValueError: when the text is no JSON, nested too deeply to be read, or made of more than `MOST_VALUES`.
     """
+    if len(data) > MOST_VALUES and data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+        raise ValueError("too many values")
+    said = data.decode("utf-8", errors="replace")
     try:
-        return json.loads(
-            data.decode("utf-8", errors="replace"), parse_float=Decimal, parse_constant=lambda name: None
-        )
+        return _loaded(said)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _loaded(said: str) -> Any:
+    strange: dict[str, Any] = {"parse_float": fraction, "parse_constant": lambda name: None}
+    try:
+        return json.loads(said, **strange)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python refuses to read integers of thousands of digits
+        return json.loads(said, parse_int=_integer, **strange)
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else Decimal(digits)
