@@ -127,3 +127,11 @@ def test_any_instants_in_any_zone_are_conserved(
     synced(machine, moments)
     expected = Counter(moment.astimezone(ZoneInfo(zone)).date() for moment in moments)
     assert dict(machine.query("SELECT day, count(*) FROM priced_events GROUP BY day")) == expected
+
+
+def test_an_hour_that_spans_two_local_days_is_split_between_them(tmp_path: Path) -> None:
+    machine = Machine.below(tmp_path, timezone="Asia/Kolkata")
+    synced(machine, [datetime(2026, 3, 4, 18, 10, tzinfo=UTC), datetime(2026, 3, 4, 18, 40, tzinfo=UTC)])
+    rows = machine.query("SELECT hour, day, events FROM hourly_usage ORDER BY day")
+    hour = datetime(2026, 3, 4, 18, tzinfo=UTC)
+    assert rows == [(hour, date(2026, 3, 4), 1), (hour, date(2026, 3, 5), 1)]

@@ -53,13 +53,13 @@ COMMENT ON COLUMN monthly_usage.active_days IS 'Local days of the month with at 
 
 CREATE VIEW hourly_usage AS
 SELECT
-    date_trunc('hour', occurred_at) AS hour, any_value(day) AS day, source, provider, model, count(*) AS events,
+    date_trunc('hour', occurred_at) AS hour, day, source, provider, model, count(*) AS events,
     sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
     sum(cache_read_tokens)::BIGINT AS cache_read_tokens, sum(cache_write_5m_tokens)::BIGINT AS cache_write_5m_tokens,
     sum(cache_write_1h_tokens)::BIGINT AS cache_write_1h_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
     sum(cost_usd) AS cost_usd, count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
-FROM priced_events GROUP BY 1, source, provider, model;
-COMMENT ON VIEW hourly_usage IS 'Usage per hour (an instant: the start of the hour), source, provider and model.';
+FROM priced_events GROUP BY 1, day, source, provider, model;
+COMMENT ON VIEW hourly_usage IS 'Usage per hour (an instant: the start of the hour), local day, source, provider and model.';
 COMMENT ON COLUMN hourly_usage.hour IS 'Start of the hour, an instant.';
 COMMENT ON COLUMN hourly_usage.day IS 'Local day in the reporting zone.';
 COMMENT ON COLUMN hourly_usage.source IS 'The agent.';
