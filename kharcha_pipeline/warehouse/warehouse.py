@@ -16,18 +16,10 @@ from pathlib import Path
 
 import duckdb
 
+from kharcha_pipeline.warehouse.engine import CONFIGURATION, attached
 from kharcha_pipeline.warehouse.lock import exclusive
 
 SCHEMA_VERSION = 1
-STORAGE_VERSION = "v1.5.0"
-"""Files are written in this format, so that analysts' older DuckDB clients can read them."""
-
-_CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
-    "storage_compatibility_version": STORAGE_VERSION,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
-
 _SCHEMAS = (
     ("kharcha_pipeline.warehouse", "schema.sql"),
     ("kharcha_pipeline.pricing", "schema.sql"),
@@ -102,7 +94,7 @@ class Warehouse:
         with (
             exclusive(self._lock_path, "write the warehouse"),
             _sentences(self.path),
-            _connected(self.path) as connection,
+            attached(self.path) as connection,
         ):
             connection.execute("BEGIN")
             try:
@@ -130,7 +122,7 @@ class Warehouse:
         with (
             exclusive(self._lock_path, "read the warehouse"),
             _sentences(self.path),
-            _connected(self.path) as connection,
+            attached(self.path) as connection,
         ):
             connection.execute("BEGIN")
             try:
@@ -152,13 +144,13 @@ class Warehouse:
             fresh.unlink(missing_ok=True)
             Path(f"{fresh}.wal").unlink(missing_ok=True)
             with exclusive(self._lock_path, "copy the warehouse"):
-                with _connected(self.path) as connection:
+                with attached(self.path) as connection:
                     if _changes(connection) == self.published_changes():
                         return False
                     connection.execute("CHECKPOINT")
                 shutil.copyfile(self.path, fresh)
             fresh.chmod(0o600)
-            with _connected(fresh) as connection:
+            with attached(fresh) as connection:
                 connection.execute(_resource("kharcha_pipeline.warehouse", "publish.sql"))
             _synchronize(fresh)
             os.replace(fresh, self.published_path)
@@ -186,25 +178,11 @@ def connect_published(path: Path) -> duckdb.DuckDBPyConnection:
     if not path.exists():
         raise WarehouseError(f"There is no published database at {path} yet. Run `kharcha sync` first.")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config=dict(_CONFIGURATION))
+        connection = duckdb.connect(str(path), read_only=True, config=dict(CONFIGURATION))
     except duckdb.Error as error:
         raise WarehouseError(f"The published database {path} cannot be read: {_first_line(error)}") from error
     connection.execute("SET TimeZone = 'UTC'")
     return connection
-
-
-@contextmanager
-def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    before = os.umask(0o077)
-    try:
-        connection = duckdb.connect(str(path), config=dict(_CONFIGURATION))
-    finally:
-        os.umask(before)
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -245,7 +223,10 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _has_schema(connection: duckdb.DuckDBPyConnection) -> bool:
-    query = "SELECT count(*) FROM duckdb_schemas() WHERE schema_name = 'operations'"
+    query = """
+        SELECT count(*) FROM duckdb_schemas()
+        WHERE database_name = current_database() AND schema_name = 'operations'
+    """
     return bool(connection.execute(query).fetchall()[0][0])
 
 
