@@ -38,6 +38,8 @@ else:
 
 Visited = set[tuple[int, int]]
 
+NO_TEXT = "path is not valid utf-8"
+
 
 def sweep(top: str, endings: tuple[str, ...], visited: Visited) -> Iterator[Found | Unreadable]:
     """All files below `top` whose names end in one of `endings`; `top` itself when it is a file.
@@ -52,7 +54,7 @@ def sweep(top: str, endings: tuple[str, ...], visited: Visited) -> Iterator[Foun
     except FileNotFoundError:
         return
     except OSError as error:
-        yield Unreadable(top, error_phrase(error))
+        yield _unreadable(top, error_phrase(error))
         return
     if stat.S_ISDIR(status.st_mode):
         yield from _below(top, status, endings, visited)
@@ -60,11 +62,31 @@ def sweep(top: str, endings: tuple[str, ...], visited: Visited) -> Iterator[Foun
         yield from _file(top, status, visited)
 
 
-def _file(path: str, status: os.stat_result, visited: Visited) -> Iterator[Found]:
+def _file(path: str, status: os.stat_result, visited: Visited) -> Iterator[Found | Unreadable]:
     identity = (status.st_dev, status.st_ino)
     if identity not in visited:
         visited.add(identity)
-        yield Found(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        yield _found(path, status)
+
+
+def _found(path: str, status: os.stat_result) -> Found | Unreadable:
+    if path.isascii() or _is_text(path):
+        return Found(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _unreadable(path, NO_TEXT)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be stored: the system allows any bytes in it, and no table or message can hold them."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unreadable(path: str, reason: str) -> Unreadable:
+    """A place that cannot be read, its path in a form that can be stored and shown."""
+    return Unreadable(path.encode("utf-8", "backslashreplace").decode(), reason)
 
 
 def _below(
@@ -83,7 +105,7 @@ def _below(
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield Unreadable(directory, error_phrase(error))
+            yield _unreadable(directory, error_phrase(error))
             continue
         for entry in entries:
             counts = entry.name.endswith(endings)
@@ -95,11 +117,11 @@ def _below(
                     identity = (found.st_dev, found.st_ino)
                     if identity not in visited:
                         visited.add(identity)
-                        yield Found(entry.path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+                        yield _found(entry.path, found)
             except FileNotFoundError:
                 continue
             except OSError as error:
-                yield Unreadable(entry.path, error_phrase(error))
+                yield _unreadable(entry.path, error_phrase(error))
 
 
 def sweep_all(
