@@ -95,6 +95,7 @@ def test_a_sync_that_was_killed_is_repaired_by_the_next(tmp_path: Path) -> None:
         process.wait()
     victim.sync()
     assert killed > 0
+    assert not list(victim.data.glob("spill-*"))
     assert victim.contents() == expected
 
 

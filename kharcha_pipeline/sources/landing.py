@@ -41,7 +41,7 @@ from kharcha_pipeline.sources.source import Source
 from kharcha_pipeline.sources.sweep import error_phrase
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.script import run_script
-from kharcha_pipeline.warehouse.spill import spilled
+from kharcha_pipeline.warehouse.spill import remove_spilled, spilled
 from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse
 from kharcha_pipeline.warehouse.zone import is_pinned, pin_machine, pin_zone, pinned_machine, pinned_zone
 
@@ -100,6 +100,7 @@ def land(
     """
     _refuse_mixing(settings)
     with warehouse.landing():
+        remove_spilled(warehouse.directory)
         started = datetime.now(UTC)
         sweep = sweep_places(places(sources, settings))
         result = LandingResult(files_found=len(sweep.files), sweep=sweep)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+_PREFIX = "spill-"
 _LARGEST_ROW = 512 * 1024 * 1024
 
 
@@ -22,7 +23,7 @@ def spilled(directory: Path, rows: Iterable[msgspec.Struct], columns: dict[str, 
         rows: structs whose field names are the column names.
         columns: column name → DuckDB type. A column that a row leaves out is NULL.
     """
-    descriptor, path = tempfile.mkstemp(prefix="spill-", suffix=".ndjson", dir=directory)
+    descriptor, path = tempfile.mkstemp(prefix=_PREFIX, suffix=".ndjson", dir=directory)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             encoder = msgspec.json.Encoder()
@@ -36,8 +37,15 @@ def spilled(directory: Path, rows: Iterable[msgspec.Struct], columns: dict[str, 
         quoted = path.replace("'", "''")
         types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
         yield (
-            f"read_json('{quoted}', format = 'newline_delimited', maximum_object_size = {_LARGEST_ROW}, "
+            f"read_json('{quoted}', format = 'newline_delimited', maximum_object_size = {_PREFIX = "spill-"
+_LARGEST_ROW}, "
             f"columns = {{{types}}})"
         )
     finally:
         Path(path).unlink(missing_ok=True)
+
+
+def remove_spilled(directory: Path) -> None:
+    """Deletes what killed processes left behind. Only whoever is alone in spilling to the directory may do so."""
+    for path in directory.glob(f"{_PREFIX}*.ndjson"):
+        path.unlink(missing_ok=True)
