@@ -37,8 +37,7 @@ def spilled(directory: Path, rows: Iterable[msgspec.Struct], columns: dict[str, 
         quoted = path.replace("'", "''")
         types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
         yield (
-            f"read_json('{quoted}', format = 'newline_delimited', maximum_object_size = {_PREFIX = "spill-"
-_LARGEST_ROW}, "
+            f"read_json('{quoted}', format = 'newline_delimited', maximum_object_size = {_LARGEST_ROW}, "
             f"columns = {{{types}}})"
         )
     finally:
