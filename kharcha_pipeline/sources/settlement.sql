@@ -27,7 +27,11 @@ FROM raw.settled_records
 WHERE source = $source AND family_key IN (SELECT DISTINCT md5_number_lower(family) FROM settled_now);
 
 CREATE OR REPLACE TEMP TABLE settled_fresh AS
-FROM settled_after EXCEPT SELECT * EXCLUDE (machine, recorded_at) FROM settled_before;
+FROM settled_after ANTI JOIN settled_before USING (event_id)
+UNION ALL (
+    FROM settled_after SEMI JOIN settled_before USING (event_id)
+    EXCEPT SELECT * EXCLUDE (machine, recorded_at) FROM settled_before
+);
 
 CREATE OR REPLACE TEMP TABLE settled_stale AS
 SELECT event_id, day FROM settled_before
