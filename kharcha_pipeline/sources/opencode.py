@@ -17,6 +17,7 @@ import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Context, Decimal
 from functools import reduce
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -747,8 +748,8 @@ class _Tree:
             return Reject(NO_JSON)
         if message.role != "assistant":
             return None
-        stem = name.removesuffix(".json")
-        session_id = text(message.session_id) or directory
+        stem = text(name.removesuffix(".json"))
+        session_id = text(message.session_id) or text(directory)
         written = _object(message.time)
         return _usage(
             message,
@@ -759,7 +760,7 @@ class _Tree:
             ),
             updated=modified_ms,
             session=self._session(base, session_id),
-            steps=_steps_below(base, directory, stem),
+            steps=_steps_below(base, directory, name.removesuffix(".json")),
             store="json",
             message_id=text(message.id) or stem,
             session_id=session_id,
@@ -851,8 +852,14 @@ def _step(part_id: str, data: bytes) -> _Step | None:
 
 
 def _read_database(file: LogFile) -> Reading:
+    def read(connection: sqlite3.Connection) -> Reading:
+        try:
+            return _Database(file, connection).reading()
+        except sqlite3.DatabaseError:
+            return _DamagedDatabase(file, connection).reading()
+
     try:
-        return read_snapshot(file.path, lambda connection: _Database(file, connection).reading())
+        return read_snapshot(file.path, read)
     except sqlite3.DatabaseError as error:
         foreign = error.sqlite_errorcode == sqlite3.SQLITE_NOTADB
         return Reading(rejects=[Reject(NO_SQLITE if foreign else DAMAGED)], state=file.state)
@@ -887,9 +894,14 @@ class _Database:
         self._rejects: list[Reject] = []
         self._state = dict(file.state)
         self._sessions: dict[str, _Session] = {}
+        self._now = int(time.time() * 1000)
 
     def reading(self) -> Reading:
-        """All that is new in the tables this database has; one that cannot be read does not stop the others."""
+        """All that is new in the tables this database has.
+
+        Raises:
+            sqlite3.DatabaseError: when something in them cannot be read.
+        """
         for table in ("session", "session_v2"):  # previews of 2.0 kept its sessions under the old name
             self._take(table, {"id"}, self._read_sessions)
         self._take("message", {"id", "session_id", "data"}, self._read_messages)
@@ -899,34 +911,41 @@ class _Database:
         return Reading(records=self._records, rejects=self._rejects, state=self._state)
 
     def _take(self, table: str, required: set[str], read: Callable[[str, set[str]], None]) -> None:
-        """Reads a table, if it is there; one that cannot be read is a reject, and is read again next time."""
-        already = len(self._records)
-        try:
-            columns = self._columns(table)
-            if not columns:
-                return
-            if not columns >= required:
-                self._rejects.append(Reject(UNREADABLE_TABLE))
-                return
+        """Reads a table, if it is there."""
+        columns = self._columns(table)
+        if columns >= required:
             read(table, columns)
-        except sqlite3.DatabaseError:
+        elif columns:
             self._rejects.append(Reject(UNREADABLE_TABLE))
-            del self._records[already:]
 
     def _columns(self, table: str) -> set[str]:
+        """The columns of a table; none of a view, which could compute without end."""
+        is_table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND name = ?"
+        if not self._connection.execute(is_table, (table,)).fetchall():
+            return set()
         return {_name(row[1]) for row in self._connection.execute(f"PRAGMA table_info({table})")}
+
+    def _rows(
+        self, table: str, columns: str, condition: str = "", parameters: tuple[int, ...] = ()
+    ) -> Iterable[Sequence[Any]]:
+        """The rows that meet a condition, in any order."""
+        return self._connection.execute(f"SELECT {columns} FROM {table} {condition}", parameters)
 
     def _mark(self, table: str) -> _Mark | None:
         """How far the table was read; `None` when it was not, or when its rows were numbered anew since."""
         if table not in self._state:
             return None
         mark = _Mark(*self._state[table])
+        if mark.updated > self._now:  # the clock was set back: what is written now looks older than what was read
+            return None
         if not mark.row:
             return mark  # it was empty
         found = self._connection.execute(f"SELECT id FROM {table} WHERE rowid = ?", (mark.row,)).fetchone()
         return mark if found is not None and _name(found[0]) == mark.row_id else None
 
     def _advance(self, table: str, updated: int) -> None:
+        """Remembers how far a table was read. A time to come says nothing: later rows would be passed over for it."""
+        updated = min(updated, self._now)
         last = self._connection.execute(f"SELECT rowid, id FROM {table} ORDER BY rowid DESC LIMIT 1").fetchone()
         mark = _Mark(updated, last[0], _name(last[1])) if last else _Mark(0, 0, "")
         self._state[table] = list(mark)
@@ -935,7 +954,7 @@ class _Database:
         selected = _selected(
             columns, "id", "time_created", "version", "directory", "parent_id", "fork_session_id", "model"
         )
-        for row in self._connection.execute(f"SELECT {selected} FROM {table}"):
+        for row in self._rows(table, selected):
             session_id, created, version, directory, parent, fork, model = row
             self._sessions[_name(session_id)] = _Session(
                 _instant(created),
@@ -967,7 +986,7 @@ class _Database:
         selected = _selected(
             columns, "rowid", "id", "session_id", "time_created", "time_updated", "seq", "type", "data"
         )
-        for row in self._connection.execute(f"SELECT {selected} FROM {table} {condition}", parameters):
+        for row in self._rows(table, selected, condition, parameters):
             number, message_id, session_id, created, updated, sequence, kind, data = row
             if isinstance(updated, int):
                 latest = max(latest, updated)
@@ -992,8 +1011,7 @@ class _Database:
         steps: dict[str, list[_Step]] = defaultdict(list)
         if self._columns("part") >= {"id", "message_id", "data"}:
             chosen = f"WHERE message_id IN (SELECT id FROM {table} {condition})" if condition else ""
-            query = f"SELECT id, message_id, data FROM part {chosen}"
-            for part_id, message_id, data in self._connection.execute(query, parameters):
+            for part_id, message_id, data in self._rows("part", "id, message_id, data", chosen, parameters):
                 if (step := _step(_name(part_id), _bytes(data))) is not None:
                     steps[_name(message_id)].append(step)
         return steps
@@ -1036,9 +1054,9 @@ class _Database:
         """Titles, and compactions of builds that wrote no usage into the compaction's row."""
         mark = self._mark(table)
         selected = _selected(columns, "rowid", "id", "aggregate_id", "created", "data")
-        query = f"SELECT {selected} FROM {table} WHERE {_IS_RECORDED_USAGE} AND rowid > ?"
-        for number, event_id, aggregate_id, created, data in self._connection.execute(
-            query, (mark.row if mark else 0,)
+        condition = f"WHERE {_IS_RECORDED_USAGE} AND rowid > ?"
+        for number, event_id, aggregate_id, created, data in self._rows(
+            table, selected, condition, (mark.row if mark else 0,)
         ):
             try:
                 recorded = _decoded(_RECORDED, _bytes(data))
@@ -1081,13 +1099,64 @@ class _Database:
                 self._records.append(UsageRecord(mark.family, mark, number))
 
 
+_MOST_ATTEMPTS = 10_000
+"""At finding readable rows in one damaged table. A damaged page takes some dozens."""
+
+
+class _DamagedDatabase(_Database):
+    """A database in which something cannot be read: everything else is read, and all of it again the next time.
+
+    SQLite stops at a damaged page, and at a row that is too large. Rows are in order of their numbers, so the rows
+    behind the damage are found by halving the range of numbers in which it lies.
+    """
+
+    def _take(self, table: str, required: set[str], read: Callable[[str, set[str]], None]) -> None:
+        try:
+            super()._take(table, required, read)
+        except sqlite3.DatabaseError:
+            self._rejects.append(Reject(UNREADABLE_TABLE))
+
+    def _mark(self, table: str) -> _Mark | None:
+        return None
+
+    def _advance(self, table: str, updated: int) -> None:
+        """Nothing is remembered: the damage may yet be repaired."""
+
+    def _rows(
+        self, table: str, columns: str, condition: str = "", parameters: tuple[int, ...] = ()
+    ) -> Iterator[Sequence[Any]]:
+        query = f"SELECT rowid, {columns} FROM {table} {condition or 'WHERE true'} AND rowid BETWEEN ? AND ?"
+        ranges = [self._bounds(table)]
+        attempts = 0
+        while ranges and attempts < _MOST_ATTEMPTS:
+            first, last = ranges.pop()
+            attempts += 1
+            try:
+                for number, *row in self._connection.execute(f"{query} ORDER BY rowid", (*parameters, first, last)):
+                    first = number + 1
+                    yield row
+            except sqlite3.DatabaseError:
+                if first < last:
+                    middle = (first + last) // 2
+                    ranges += [(middle + 1, last), (first, middle)]
+        if attempts > 1:
+            self._rejects.append(Reject(UNREADABLE_TABLE))
+
+    def _bounds(self, table: str) -> tuple[int, int]:
+        """The smallest and the largest row number: an index may know both when the table's own pages do not."""
+        known = (1, 100 * _MOST_ATTEMPTS)
+        with suppress(sqlite3.DatabaseError):
+            known = self._connection.execute(f"SELECT min(+rowid), max(+rowid) FROM {table}").fetchone()
+        return known if None not in known else (1, 0)
+
+
 def _selected(columns: set[str], *names: str) -> str:
     """The columns of a table by name, `NULL` for those that this version of OpenCode does not have."""
     return ", ".join(name if name in columns or name == "rowid" else f"NULL AS {name}" for name in names)
 
 
 def _name(value: object) -> str:
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else text(value)
+    return text(value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value)
 
 
 def _bytes(value: object) -> bytes:

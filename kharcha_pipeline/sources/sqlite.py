@@ -12,8 +12,9 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
@@ -98,16 +99,17 @@ def _read(uri: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
 
 def _state(path: str) -> _State:
     status = os.stat(path)
-    try:
-        with open(f"{path}-wal", "rb") as wal:
+    header = b""
+    if _size(f"{path}-wal"):
+        with suppress(FileNotFoundError), open(f"{path}-wal", "rb") as wal:
             header = wal.read(_WAL_HEADER)
-    except FileNotFoundError:
-        header = b""
     return _State(status.st_ino, status.st_size, status.st_mtime_ns, header)
 
 
 def _size(path: str) -> int:
+    """Bytes in a file. None where there is no file, and in a pipe, which could keep its reader waiting for ever."""
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except FileNotFoundError:
         return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

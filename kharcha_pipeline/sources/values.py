@@ -12,8 +12,8 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any
 
 LARGEST_COUNT = 10**11
-"""No response and no thread has more tokens than this; a larger number is damage, not usage. Ten million of the largest
-ones, on one day, still add up to a `BIGINT`."""
+"""No response and no thread has more tokens than this; a larger number is damage, not usage. Ten million of the
+largest ones still add up to a `BIGINT`."""
 
 LARGEST_COST = Decimal(10) ** 12
 COST_STEP = Decimal("1E-12")

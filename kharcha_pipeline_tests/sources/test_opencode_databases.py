@@ -147,7 +147,7 @@ def test_a_file_that_is_no_database_is_rejected(tmp_path: Path) -> None:
     assert [reject.reason for reject in read(opencode, path).rejects] == [NO_SQLITE]
 
 
-def test_a_damaged_table_is_rejected_and_stops_nothing(both: Database) -> None:
+def test_of_a_damaged_table_everything_but_the_damaged_pages_is_read(both: Database) -> None:
     for number in range(200):
         both.message(f"msg_{number}", data=assistant(created=CREATED + number, finish="x" * 2000))
     both.row("msg_v2", data=answer(created=CREATED - 5))
@@ -159,7 +159,9 @@ def test_a_damaged_table_is_rejected_and_stops_nothing(both: Database) -> None:
     both.path.write_bytes(damaged)
     reading = read(opencode, both.path)
     assert UNREADABLE_TABLE in [reject.reason for reject in reading.rejects]
-    assert [record.identity.split("@")[0] for record in settled(reading)] == ["msg_v2"]
+    found = {record.identity.split("@")[0] for record in settled(reading)}
+    assert len(found) >= 1 + 200 - 3 * 2  # two messages on each page
+    assert {"msg_v2", "msg_0", "msg_199"} <= found
     assert "message" not in reading.state
 
 
