@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Annotated, Any, NamedTuple
@@ -28,7 +29,7 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.lines import lines
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.values import LARGEST_COUNT, amount, count, document, instant, rounded, text
+from kharcha_pipeline.sources.values import LARGEST_COUNT, amount, count, document, instant, moment, rounded, text
 
 DAY_MS = 86_400_000
 
@@ -112,7 +113,7 @@ class _Line(msgspec.Struct, rename="camel"):
     """The fields of a transcript line that matter. A line in which one has another type is read leniently."""
 
     type: str | None = None
-    timestamp: str | int | float | None = None
+    timestamp: datetime | int | float | None = None
     session_id: str | None = None
     stream_session: str | None = msgspec.field(default=None, name="session_id")
     request_id: str | None = None
@@ -317,7 +318,7 @@ class _Reader:
         output = usage.output_tokens or 0
         if not (output or line.cost or _total(usage) or usage.iterations):
             return
-        at = instant(line.timestamp)
+        at = moment(line.timestamp)
         if at is None:
             self._without_time(_Candidate(output, line, message, usage, position, number))
         elif at < self.file.earliest_ms:
@@ -406,8 +407,7 @@ def _lenient(value: Any) -> _Line:
     message, forked = value.get("message"), value.get("forkedFrom")
     usable: dict[str, Any] = {name: text(value[name]) for name in _TEXTS if isinstance(value.get(name), str)}
     usable |= {name: value[name] for name in ("isSidechain", "isApiErrorMessage") if value.get(name) in (True, False)}
-    if not isinstance(value.get("timestamp"), str | bool | list | dict | Decimal):
-        usable["timestamp"] = value.get("timestamp")
+    usable["timestamp"] = instant(value.get("timestamp"))
     usable["costUSD"] = amount(value.get("costUSD"))
     usable["forkedFrom"] = {"sessionId": text(forked.get("sessionId"))} if isinstance(forked, dict) else None
     usable["usage"] = _lenient_usage(value.get("usage"))
@@ -423,7 +423,7 @@ def _lenient(value: Any) -> _Line:
     return line
 
 
-_TEXTS = ("type", "timestamp", "sessionId", "session_id", "requestId", "uuid", "cwd", "gitBranch", "agentId")
+_TEXTS = ("type", "sessionId", "session_id", "requestId", "uuid", "cwd", "gitBranch", "agentId")
 
 
 def _lenient_usage(said: Any) -> dict[str, Any] | None:

@@ -108,6 +108,16 @@ def instant(value: object, *, seconds: bool = False) -> int | None:
     return whole if 0 < whole < _LAST_MS else None
 
 
+def moment(value: datetime | float | None) -> int | None:
+    """Milliseconds since the epoch, UTC, of what a typed decoder made of an instant; without a zone it is UTC."""
+    if type(value) is not datetime:
+        return instant(value)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    seconds = int(value.timestamp())
+    return seconds * 1000 + value.microsecond // 1000 if seconds > 0 else None
+
+
 def _parsed(value: str) -> int | None:
     try:
         moment = datetime.fromisoformat(value.strip())
