@@ -24,6 +24,19 @@ def run_quickly(corpora: Path, *cases: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_sync_tells_how_long_it_took_to_find_out_what_changed(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "KHARCHA_DATA_DIR": str(tmp_path / "data"), "KHARCHA_TIMEZONE": "UTC"}
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.programs.timed_sync"],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0 < float(told.stdout) < 10
+
+
 def test_cases_are_measured_and_a_wrong_total_fails_its_case_alone(tmp_path: Path) -> None:
     right = run_quickly(tmp_path, "cold-sync-small")
     assert right.returncode == 0, right.stderr

@@ -20,7 +20,7 @@ FINDING_OUT = (
     ("kharcha_pipeline.unchanged", "remember"),
     ("kharcha_pipeline.sources.scanner", "sweep_places"),
     ("kharcha_pipeline.sources.scanner", "compare"),
-    ("kharcha_pipeline.sources.landing", "_known_files"),
+    ("kharcha_pipeline.sources.whereabouts", "known_files"),
 )
 CALLERS = ("kharcha_pipeline.cli.main", "kharcha_pipeline.sync", "kharcha_pipeline.sources.landing")
 
@@ -49,7 +49,7 @@ class Stopwatch:
 
     def attach(self, module: str, name: str) -> None:
         """Times a function wherever it is known by its name."""
-        function = getattr(importlib.import_module(module), name)
+        function = vars(importlib.import_module(module))[name]
         timed = self.timed(function)
         for known in [importlib.import_module(caller) for caller in (module, *CALLERS)]:
             if getattr(known, name, None) is function:
