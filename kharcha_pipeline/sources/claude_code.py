@@ -7,6 +7,7 @@ So lines are grouped by what the API called the response, and one whole line of 
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -269,9 +270,8 @@ class _Reader:
         """An object that may wrap an assistant's message, or be a piece of one."""
         kind = line.type
         if kind == "progress" and line.data:
-            inner = _decoded(line.data, _decode_progress)
-            if inner is not None and inner.message is not None and inner.message.type == "assistant":
-                wrapped = inner.message
+            wrapped = _wrapped_message(line.data)
+            if wrapped is not None and wrapped.type == "assistant":
                 wrapped.session_id = wrapped.session_id or line.session_id
                 wrapped.cwd = wrapped.cwd or line.cwd
                 wrapped.git_branch = wrapped.git_branch or line.git_branch
@@ -280,7 +280,7 @@ class _Reader:
                     wrapped.is_sidechain = True
                 self._assistant(wrapped, position, number)
         elif kind == "stream_event" and line.event:
-            event = _decoded(line.event, _decode_line)
+            event = _wrapped(line.event)
             if event is not None:
                 event.session_id = line.session_id or line.stream_session
                 event.timestamp = event.timestamp or line.timestamp
@@ -406,7 +406,7 @@ def _lenient(value: Any) -> _Line:
         raise ValueError("not an object")
     message, forked = value.get("message"), value.get("forkedFrom")
     usable: dict[str, Any] = {name: text(value[name]) for name in _TEXTS if isinstance(value.get(name), str)}
-    usable |= {name: value[name] for name in ("isSidechain", "isApiErrorMessage") if value.get(name) in (True, False)}
+    usable |= {name: value[name] for name in ("isSidechain", "isApiErrorMessage") if type(value.get(name)) is bool}
     usable["timestamp"] = instant(value.get("timestamp"))
     usable["costUSD"] = amount(value.get("costUSD"))
     usable["forkedFrom"] = {"sessionId": text(forked.get("sessionId"))} if isinstance(forked, dict) else None
@@ -419,7 +419,8 @@ def _lenient(value: Any) -> _Line:
     line = msgspec.convert(usable, _Line)
     for name in ("data", "event"):
         if isinstance(value.get(name), dict):
-            setattr(line, name, msgspec.Raw(msgspec.json.encode(value[name])))
+            inner = json.dumps(value[name], ensure_ascii=False, default=str)
+            setattr(line, name, msgspec.Raw(inner.encode("utf-8", errors="replace")))
     return line
 
 
@@ -436,8 +437,9 @@ def _lenient_usage(said: Any) -> dict[str, Any] | None:
         inner = said.get(name)
         if isinstance(inner, dict):
             usable[name] = {field: count(inner.get(field)) for field in counts}
-    if isinstance(said.get("iterations"), list):
-        usable["iterations"] = [_lenient_usage(item) for item in said["iterations"] if isinstance(item, dict)]
+    passes = said.get("iterations")
+    if isinstance(passes, list):
+        usable["iterations"] = [_lenient_usage(one | {"iterations": None}) for one in passes if isinstance(one, dict)]
     return usable
 
 
@@ -448,12 +450,32 @@ _NESTED_COUNTS = {
 }
 
 
-def _decoded(raw: msgspec.Raw, decode: Any) -> Any:
-    """What a line wraps, `None` when it is nothing of interest."""
+def _wrapped(raw: msgspec.Raw) -> _Line | None:
+    """The object that a line wraps, `None` when it is nothing of interest."""
     try:
-        return decode(raw)
+        return _decode_line(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _lenient_or_none(_document_or_none(raw))
+
+
+def _wrapped_message(raw: msgspec.Raw) -> _Line | None:
+    """The transcript line inside a progress line's data."""
+    try:
+        return _decode_progress(raw).message
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        data = _document_or_none(raw)
+        return _lenient_or_none(data.get("message")) if isinstance(data, dict) else None
+
+
+def _document_or_none(raw: msgspec.Raw) -> Any:
+    try:
+        return document(bytes(raw))
+    except ValueError:
         return None
+
+
+def _lenient_or_none(value: Any) -> _Line | None:
+    return _lenient(value) if isinstance(value, dict) else None
 
 
 def _written(usage: Iteration) -> tuple[int, int]:

@@ -85,7 +85,7 @@ def _toml(data: bytes) -> dict[str, Any]:
 def _configuration(file: LogFile, content: Mapping[str, Any]) -> Iterable[KimiRecord]:
     """What every alias stands for, above all the default one, from the file's time on."""
     models, providers = as_object(content.get("models")), as_object(content.get("providers"))
-    meaning = {alias: alias for alias in models}
+    meaning = {text(alias): alias for alias in models}
     meaning[""] = text(content.get("default_model")) or text(content.get("model"))
     path = Path(file.path)
     for alias, named in meaning.items():
@@ -100,7 +100,7 @@ def _configuration(file: LogFile, content: Mapping[str, Any]) -> Iterable[KimiRe
             product="cli",
             root=root_digest(path.parent),
             alias=alias,
-            model=text(model.get("model")) or named,
+            model=text(model.get("model")) or text(named),
             provider=VENDOR if is_kimi else "",
             time=file.modified_ms,
             older_format=path.suffix == ".json",
@@ -151,7 +151,7 @@ def _workspaces(file: LogFile, content: Mapping[str, Any]) -> Iterable[KimiRecor
     root = root_digest(Path(file.path).parent)
     for name, workspace in as_object(content.get("workspaces")).items():
         if project := text(as_object(workspace).get("root")):
-            yield KimiRecord(kind="workspace", product="code", root=root, directory=name, project=project)
+            yield KimiRecord(kind="workspace", product="code", root=root, directory=text(name), project=project)
 
 
 DOCUMENTS: dict[str, Statements] = {
