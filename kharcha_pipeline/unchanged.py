@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import strftime
 
 from kharcha_pipeline import __version__, locations
-from kharcha_pipeline.sources.sweep import Found, Unreadable, sweep_all
+from kharcha_pipeline.sources.sweep import listing, sweep_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ VARIABLES = (
 def memory_path(data_directory: str) -> str:
     """Where the memory of the last complete sync is kept: a line of JSON, then the listing of the log files."""
     return os.path.join(data_directory, "unchanged")
-
-
-def listing(found: Iterable[tuple[int, Found | Unreadable]]) -> bytes:
-    """A sweep as text, one line a file. Whatever cannot be read makes every listing different."""
-    return "".join(
-        f"{number}\0{file.path}\0{file.inode}\0{file.size}\0{file.modified_ns}\n"
-        if type(file) is Found
-        else f"{os.urandom(16).hex()}\n"
-        for number, file in found
-    ).encode("utf-8", "surrogateescape")
 
 
 def signature(path: str) -> list[int] | None:

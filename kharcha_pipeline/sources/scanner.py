@@ -15,8 +15,7 @@ import msgspec
 from kharcha_pipeline.records import LogFile
 from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.source import Place, ReadingMode, Source
-from kharcha_pipeline.sources.sweep import Found, Unreadable, sweep_all
-from kharcha_pipeline.unchanged import listing
+from kharcha_pipeline.sources.sweep import Found, Unreadable, listing, sweep_all
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 64
@@ -66,7 +65,7 @@ class Sweep(msgspec.Struct):
     unreadable: list[tuple[str, Unreadable]]
     places: list[tuple[str, Place]]
     listing: bytes
-    """Everything that was found, as `unchanged.listing` tells it."""
+    """Everything that was found, as `sweep.listing` tells it."""
 
 
 class FileToRead(msgspec.Struct):

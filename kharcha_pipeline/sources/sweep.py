@@ -134,6 +134,16 @@ def sweep_all(
             yield number, found
 
 
+def listing(found: Iterable[tuple[int, Found | Unreadable]]) -> bytes:
+    """A sweep as text, one line a file. Whatever cannot be read makes every listing different."""
+    return "".join(
+        f"{number}\0{file.path}\0{file.inode}\0{file.size}\0{file.modified_ns}\n"
+        if type(file) is Found
+        else f"{os.urandom(16).hex()}\n"
+        for number, file in found
+    ).encode("utf-8", "surrogateescape")
+
+
 def error_phrase(error: OSError) -> str:
     """The fixed phrase for an operating-system error; it names no path."""
     return (error.strerror or type(error).__name__).lower()
