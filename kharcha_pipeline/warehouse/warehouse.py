@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from kharcha_pipeline.warehouse.engine import CONFIGURATION, attached
+from kharcha_pipeline.warehouse.journal import guarded
 from kharcha_pipeline.warehouse.lock import exclusive
 
 SCHEMA_VERSION = 1
@@ -94,7 +95,7 @@ class Warehouse:
         with (
             exclusive(self._lock_path, "write the warehouse"),
             _sentences(self.path),
-            attached(self.path) as connection,
+            guarded(self.path, writes=True) as connection,
         ):
             connection.execute("BEGIN")
             try:
@@ -122,7 +123,7 @@ class Warehouse:
         with (
             exclusive(self._lock_path, "read the warehouse"),
             _sentences(self.path),
-            attached(self.path) as connection,
+            guarded(self.path, writes=False) as connection,
         ):
             connection.execute("BEGIN")
             try:
@@ -144,7 +145,7 @@ class Warehouse:
             fresh.unlink(missing_ok=True)
             Path(f"{fresh}.wal").unlink(missing_ok=True)
             with exclusive(self._lock_path, "copy the warehouse"):
-                with attached(self.path) as connection:
+                with guarded(self.path, writes=False) as connection:
                     if _changes(connection) == self.published_changes():
                         return False
                     connection.execute("CHECKPOINT")
@@ -185,6 +186,10 @@ def connect_published(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+_FILE_ERRORS = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, duckdb.Error)
+"""What DuckDB raises for a file that is damaged or cannot be written; the last for a wrong checksum, since 2.0."""
+
+
 @contextmanager
 def _sentences(path: Path) -> Iterator[None]:
     """Turns what DuckDB and the operating system say into sentences for the user."""
@@ -195,7 +200,9 @@ def _sentences(path: Path) -> Iterator[None]:
             f"{path} could not be written ({error.strerror}). Nothing was changed; free space or fix the "
             "permissions, then run this again."
         ) from error
-    except (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException) as error:
+    except duckdb.Error as error:
+        if type(error) not in _FILE_ERRORS:
+            raise
         raise WarehouseError(
             f"{path} could not be used: {_first_line(error)}. The last complete state is kept; see "
             "docs/operations.md, «When something is wrong»."

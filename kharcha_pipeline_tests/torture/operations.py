@@ -1,0 +1,99 @@
+"""What may happen to a warehouse, one operation each: for processes that work at once, and for those that are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from unittest.mock import patch
+
+from kharcha_pipeline import stages
+from kharcha_pipeline.cli.main import main
+from kharcha_pipeline.pricing.price_sources import PriceSources
+from kharcha_pipeline.rebucket import rebucket as change_zone
+from kharcha_pipeline.sync import sync as synchronize
+from kharcha_pipeline.warehouse.ledger import STAGES
+from kharcha_pipeline_tests.machine import LAST_DAY, Machine
+
+ZONES = ("Asia/Kolkata", "America/New_York", "Pacific/Auckland", "UTC")
+REPRICED = (
+    "openai",
+    "gpt-5.4",
+    (LAST_DAY - timedelta(days=12)).isoformat(),
+    (LAST_DAY - timedelta(days=4)).isoformat(),
+)
+"""Whose prices are changed and taken back: days to which nothing is added any more."""
+
+OUR_PRICES = f"""
+[[price]]
+provider = "{REPRICED[0]}"
+model = "{REPRICED[1]}"
+effective_from = {REPRICED[2]}
+effective_to = {REPRICED[3]}
+input = "1"
+output = "3.000001"
+"""
+
+
+def sync(machine: Machine, rng: random.Random) -> None:
+    """The main job."""
+    synchronize(machine.settings)
+
+
+def build(machine: Machine, rng: random.Random) -> None:
+    """Builds a range of days, as a backfill does: all stages at once, or one transaction after the other."""
+    prices = PriceSources.load()
+    days = [LAST_DAY - timedelta(days=number) for number in range(rng.randrange(1, 20))]
+    steps = [STAGES] if rng.random() < 0.3 else [(stage,) for stage in STAGES]
+    for step in steps:
+        stages.build(machine.warehouse, prices, days, step)
+    machine.warehouse.publish()
+
+
+def rebucket(machine: Machine, rng: random.Random) -> None:
+    """Moves all days to another zone."""
+    change_zone(machine.warehouse, rng.choice(ZONES))
+    machine.warehouse.publish()
+
+
+def reprice(machine: Machine, rng: random.Random) -> None:
+    """Takes back what is changed, then changes prices again and takes that back, all on the command line."""
+    take_back_reprices(machine)
+    provider, model, first, end = REPRICED
+    ours = machine.data.parent / "prices.toml"
+    ours.write_text(OUR_PRICES)
+    period = ("--from", first, "--to", end)
+    arguments = ("prices", "reprice", "--provider", provider, "--model", model, *period)
+    _command(machine, *arguments, "--apply", "--reason", "torture", "--json", prices=ours)
+    take_back_reprices(machine)
+
+
+def take_back_reprices(machine: Machine) -> None:
+    """Undoes the reprice that is in force, if there is one."""
+    rows = machine.raw("SELECT reprice_id FROM reprice_log ORDER BY reprice_id DESC")
+    undone = {number for (number,) in machine.raw("SELECT undoes FROM reprice_log WHERE undoes IS NOT NULL")}
+    undoing = {number for (number,) in machine.raw("SELECT reprice_id FROM reprice_log WHERE undoes IS NOT NULL")}
+    for (number,) in rows:
+        if number not in undone | undoing:
+            _command(machine, "prices", "undo", str(number), "--apply", "--json")
+
+
+def publish(machine: Machine, rng: random.Random) -> None:
+    """Publishes a copy that says nothing new but is another file."""
+    with machine.warehouse.write():
+        pass
+    machine.warehouse.publish()
+
+
+OPERATIONS: dict[str, Callable[[Machine, random.Random], None]] = {
+    operation.__name__: operation for operation in (sync, build, rebucket, reprice, publish)
+}
+
+
+def _command(machine: Machine, *arguments: str, prices: Path | None = None) -> None:
+    variables = {name: value for name, value in machine.environment.items() if value}
+    with patch.dict(os.environ, variables | ({"KHARCHA_PRICES": str(prices)} if prices else {})):
+        code = main(arguments)
+    assert code == 0, arguments
