@@ -856,7 +856,9 @@ def _read_database(file: LogFile) -> Reading:
         try:
             return _Database(file, connection).reading()
         except sqlite3.DatabaseError:
-            return _DamagedDatabase(file, connection).reading()
+            reading = _DamagedDatabase(file, connection).reading()
+            reading.rejects = reading.rejects or [Reject(DAMAGED)]
+            return reading
 
     try:
         return read_snapshot(file.path, read)
@@ -1099,15 +1101,18 @@ class _Database:
                 self._records.append(UsageRecord(mark.family, mark, number))
 
 
-_MOST_ATTEMPTS = 10_000
-"""At finding readable rows in one damaged table. A damaged page takes some dozens."""
+_SMALLEST_ROW = 64
+"""Bytes. A row number that a file of this size has no room for is damage itself."""
+
+_BEYOND_THE_LAST = 1_000
+"""Row numbers to look for after the largest known one: what is known ends where the damage begins."""
 
 
 class _DamagedDatabase(_Database):
     """A database in which something cannot be read: everything else is read, and all of it again the next time.
 
-    SQLite stops at a damaged page, and at a row that is too large. Rows are in order of their numbers, so the rows
-    behind the damage are found by halving the range of numbers in which it lies.
+    SQLite stops at a damaged page or at a row that is too large, and passes over rows that are out of order. So every
+    row is asked for by its number: the answer depends on the few pages that lead to it alone.
     """
 
     def _take(self, table: str, required: set[str], read: Callable[[str, set[str]], None]) -> None:
@@ -1125,29 +1130,33 @@ class _DamagedDatabase(_Database):
     def _rows(
         self, table: str, columns: str, condition: str = "", parameters: tuple[int, ...] = ()
     ) -> Iterator[Sequence[Any]]:
-        query = f"SELECT rowid, {columns} FROM {table} {condition or 'WHERE true'} AND rowid BETWEEN ? AND ?"
-        ranges = [self._bounds(table)]
-        attempts = 0
-        while ranges and attempts < _MOST_ATTEMPTS:
-            first, last = ranges.pop()
-            attempts += 1
+        query = f"SELECT {columns} FROM {table} {condition or 'WHERE true'} AND rowid = ?"
+        unreadable = 0
+        for number in range(1, self._largest_number(table) + 1):
             try:
-                for number, *row in self._connection.execute(f"{query} ORDER BY rowid", (*parameters, first, last)):
-                    first = number + 1
-                    yield row
+                rows = self._connection.execute(query, (*parameters, number)).fetchall()
             except sqlite3.DatabaseError:
-                if first < last:
-                    middle = (first + last) // 2
-                    ranges += [(middle + 1, last), (first, middle)]
-        if attempts > 1:
+                unreadable += 1
+            else:
+                yield from rows
+        if unreadable:
             self._rejects.append(Reject(UNREADABLE_TABLE))
 
-    def _bounds(self, table: str) -> tuple[int, int]:
-        """The smallest and the largest row number: an index may know both when the table's own pages do not."""
-        known = (1, 100 * _MOST_ATTEMPTS)
-        with suppress(sqlite3.DatabaseError):
-            known = self._connection.execute(f"SELECT min(+rowid), max(+rowid) FROM {table}").fetchone()
-        return known if None not in known else (1, 0)
+    def _largest_number(self, table: str) -> int:
+        """The largest row number that may be in use, by the table's end, its index, and what can be read of it."""
+        largest = 0
+        for query in (
+            f"SELECT max(rowid) FROM {table}",
+            f"SELECT rowid FROM {table}",
+            f"SELECT rowid FROM {table} NOT INDEXED",
+        ):
+            with suppress(sqlite3.DatabaseError):
+                for (number,) in self._connection.execute(query):
+                    largest = max(largest, number or 0)
+        pages, size = (
+            self._connection.execute(f"PRAGMA {fact}").fetchone()[0] for fact in ("page_count", "page_size")
+        )
+        return int(min(largest + _BEYOND_THE_LAST, pages * size // _SMALLEST_ROW))
 
 
 def _selected(columns: set[str], *names: str) -> str:
