@@ -36,7 +36,7 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.lines import LONGEST_LINE
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.sqlite import read_snapshot
+from kharcha_pipeline.sources.sqlite import FAILURES, read_snapshot
 from kharcha_pipeline.sources.values import amount, count, document, fraction, instant, rounded, text
 
 NO_JSON = "not a JSON object"
@@ -855,15 +855,15 @@ def _read_database(file: LogFile) -> Reading:
     def read(connection: sqlite3.Connection) -> Reading:
         try:
             return _Database(file, connection).reading()
-        except sqlite3.DatabaseError:
+        except FAILURES:
             reading = _DamagedDatabase(file, connection).reading()
             reading.rejects = reading.rejects or [Reject(DAMAGED)]
             return reading
 
     try:
         return read_snapshot(file.path, read)
-    except sqlite3.DatabaseError as error:
-        foreign = error.sqlite_errorcode == sqlite3.SQLITE_NOTADB
+    except FAILURES as error:
+        foreign = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
         return Reading(rejects=[Reject(NO_SQLITE if foreign else DAMAGED)], state=file.state)
 
 
@@ -902,7 +902,7 @@ class _Database:
         """All that is new in the tables this database has.
 
         Raises:
-            sqlite3.DatabaseError: when something in them cannot be read.
+            sqlite3.Error, UnicodeDecodeError, MemoryError: when something in them cannot be read.
         """
         for table in ("session", "session_v2"):  # previews of 2.0 kept its sessions under the old name
             self._take(table, {"id"}, self._read_sessions)
@@ -1118,7 +1118,7 @@ class _DamagedDatabase(_Database):
     def _take(self, table: str, required: set[str], read: Callable[[str, set[str]], None]) -> None:
         try:
             super()._take(table, required, read)
-        except sqlite3.DatabaseError:
+        except FAILURES:
             self._rejects.append(Reject(UNREADABLE_TABLE))
 
     def _mark(self, table: str) -> _Mark | None:
@@ -1135,7 +1135,7 @@ class _DamagedDatabase(_Database):
         for number in range(1, self._largest_number(table) + 1):
             try:
                 rows = self._connection.execute(query, (*parameters, number)).fetchall()
-            except sqlite3.DatabaseError:
+            except FAILURES:
                 unreadable += 1
             else:
                 yield from rows
@@ -1150,7 +1150,7 @@ class _DamagedDatabase(_Database):
             f"SELECT rowid FROM {table}",
             f"SELECT rowid FROM {table} NOT INDEXED",
         ):
-            with suppress(sqlite3.DatabaseError):
+            with suppress(*FAILURES):
                 for (number,) in self._connection.execute(query):
                     largest = max(largest, number or 0)
         pages, size = (

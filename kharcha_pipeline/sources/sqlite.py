@@ -19,6 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
+from kharcha_pipeline.sources.lines import LONGEST_LINE
+
 Answer = TypeVar("Answer")
 
 ATTEMPTS = 5
@@ -26,6 +28,10 @@ BUSY_SECONDS = 5.0
 
 _PENDING = ("-wal", "-journal")
 """Endings of the files that hold what is not in the database file yet. The `-shm` is rebuilt from the `-wal`."""
+
+FAILURES = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""How Python tells that a database is damaged: a message about it that quotes damaged names cannot be decoded, and a
+damaged length may ask for more memory than there is."""
 
 _WAL_HEADER = 32
 """Bytes. The header's salts change whenever the owner starts the `-wal` from its beginning again."""
@@ -46,8 +52,10 @@ def read_snapshot(path: str, read: Callable[[sqlite3.Connection], Answer]) -> An
     `read` may be called again and must not keep anything from an earlier call. Text columns come as bytes: what
     somebody else wrote need not be UTF-8.
 
+    A value longer than `LONGEST_LINE` counts as damage.
+
     Raises:
-        sqlite3.DatabaseError: when the file is no database, or damaged.
+        sqlite3.Error, UnicodeDecodeError, MemoryError: when the file is no database, or damaged (`FAILURES`).
         OSError: when the file cannot be read, or its owner never left it alone for long enough.
     """
     for _ in range(ATTEMPTS):
@@ -55,7 +63,7 @@ def read_snapshot(path: str, read: Callable[[sqlite3.Connection], Answer]) -> An
         pending = [ending for ending in _PENDING if _size(path + ending)]
         try:
             answer = _read_copy(path, pending, before, read) if pending else _read_in_place(path, before, read)
-        except sqlite3.DatabaseError:
+        except FAILURES:
             if _state(path) == before:
                 raise
         except _Disturbed:
@@ -92,6 +100,7 @@ def _read_copy(path: str, pending: list[str], before: _State, read: Callable[[sq
 def _read(uri: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         connection.text_factory = bytes
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_LINE)
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now the transaction sees a state
         return read(connection)
