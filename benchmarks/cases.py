@@ -20,6 +20,8 @@ from benchmarks.report import Figure, Outcome, Row
 KHARCHA = Path(sys.executable).with_name("kharcha")
 NO_PEER = "ccusage is not installed"
 GROWN_TRANSCRIPTS = 5
+EVENTS_OF_A_DAY = 300
+"""Of a busy user; what Dagster does depends on the number of days alone."""
 
 
 @dataclass(frozen=True)
@@ -327,28 +329,30 @@ def _add_history(events: int, per_day: int, variables: dict[str, str]) -> str:
 
 
 def dagster(bench: Bench) -> Outcome:
-    """A year as one range run of five assets, and Dagster being told of a year that was synced without it."""
+    """A year as one range run of five assets, and Dagster being told of a year that was built without it."""
     days = bench.scale.range_days
-    corpus = bench.corpora.corpus(bench.scale.megabytes, days)
-    with bench.synced(corpus) as data, bench.data() as prepared:
-        run(program("prepare_dagster"), sync_environment(corpus.home, data, DAGSTER_HOME=prepared))
-        last = date.fromisoformat(max(day for day, _, _ in corpus.truth))
-        backfill = program("backfill", last - timedelta(days=days - 1), last)
+    with bench.data() as data, bench.data() as prepared:
+        variables = sync_environment(data, data)
+        last = _add_history(EVENTS_OF_A_DAY * days, EVENTS_OF_A_DAY, variables)
+        run(program("publish"), variables)
+        run(program("prepare_dagster"), {**variables, "DAGSTER_HOME": str(prepared)})
+        first = date.fromisoformat(last) - timedelta(days=days - 1)
 
-        def fresh(command: Sequence[str]) -> Usage:
+        def on_fresh_instance(command: Sequence[str]) -> Usage:
             with bench.data() as home:
                 shutil.copytree(prepared, home, dirs_exist_ok=True)
-                return run(command, sync_environment(corpus.home, data, DAGSTER_HOME=home))
+                return run(command, {**variables, "DAGSTER_HOME": str(home)})
 
         found = in_turn(
-            min(3, bench.scale.rounds), backfill=lambda: fresh(backfill), told=lambda: fresh(program("tell_dagster"))
+            min(3, bench.scale.rounds),
+            backfill=lambda: on_fresh_instance(program("backfill", first, last)),
+            told=lambda: on_fresh_instance(program("tell_dagster")),
         )
     for used in found["backfill"]:
         if used.output.split()[-5:] != [str(days)] * 5:
             raise WrongTotalsError(f"The backfill did not materialize all partitions: {used.output.split()[-5:]}.")
-    told = int(printed(found["told"], 1).median)
-    if told < 5 * len({day for day, _, _ in corpus.truth}):
-        raise WrongTotalsError(f"Dagster was told of {told} partitions only.")
+    if set(printed(found["told"], 1).values) != {5 * days}:
+        raise WrongTotalsError(f"Dagster was told of {printed(found['told'], 1).values} partitions.")
     return Outcome(
         [
             Row(f"{days}-day range run, five daily assets", "wall", "s", wall(found["backfill"]).median, 90, 45),
@@ -356,7 +360,7 @@ def dagster(bench: Bench) -> Outcome:
         ],
         [
             *_both(f"{days}-day range run", found["backfill"]),
-            Figure(f"telling Dagster of {told:,} materializations, wall", "s", printed(found["told"])),
+            Figure(f"telling Dagster of {5 * days:,} partitions, wall", "s", printed(found["told"])),
         ],
     )
 
