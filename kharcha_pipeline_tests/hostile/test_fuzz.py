@@ -1,0 +1,68 @@
+"""Whatever happens to a line, a row, a page or a file: no reader fails, and nothing beside the damage is lost.
+
+`KHARCHA_TORTURE_SECONDS` makes this many times longer; `python -m kharcha_pipeline_tests.hostile.fuzz` goes on for as
+long as it is told to, guided by coverage where atheris is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kharcha_pipeline_tests.hostile.cases import Case, cases
+from kharcha_pipeline_tests.hostile.subjects import write_subjects
+
+TORTURE_SECONDS = int(os.environ.get("KHARCHA_TORTURE_SECONDS", "0"))
+EXAMPLES = 60 + 3 * TORTURE_SECONDS
+"""For each kind of file; one takes about ten milliseconds."""
+
+NAMES = (
+    "claude-code",
+    "codex",
+    "codex-records",
+    "codex-headless",
+    "kimi-cli",
+    "kimi-code",
+    "kimi-config",
+    "kimi-config-json",
+    "kimi-directories",
+    "kimi-launch",
+    "kimi-session",
+    "kimi-index",
+    "kimi-workspaces",
+    "codex-compressed",
+    "opencode-message",
+    "opencode-session",
+    "opencode-part",
+    "opencode-rows",
+    "opencode-pages",
+    "opencode-schema",
+    "opencode-log",
+)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Case]:
+    directory = tmp_path_factory.mktemp("fuzz")
+    return dict(cases(write_subjects(directory / "home"), directory))
+
+
+def test_every_kind_of_file_is_fuzzed(everything: Mapping[str, Case]) -> None:
+    assert set(everything) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=st.integers(0, 2**32))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=not TORTURE_SECONDS,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_damage_costs_nothing_but_what_is_damaged(everything: Mapping[str, Case], name: str, seed: int) -> None:
+    everything[name](Random(seed))
