@@ -20,8 +20,30 @@ from random import Random
 from typing import Any
 
 from kharcha_pipeline_tests.hostile.mutation import damaged_bytes, damaged_line
-from kharcha_pipeline_tests.hostile.test_fuzz import NAMES
 
+NAMES = (
+    "claude-code",
+    "codex",
+    "codex-records",
+    "codex-headless",
+    "kimi-cli",
+    "kimi-code",
+    "kimi-config",
+    "kimi-config-json",
+    "kimi-directories",
+    "kimi-launch",
+    "kimi-session",
+    "kimi-index",
+    "kimi-workspaces",
+    "codex-compressed",
+    "opencode-message",
+    "opencode-session",
+    "opencode-part",
+    "opencode-rows",
+    "opencode-pages",
+    "opencode-schema",
+    "opencode-log",
+)
 GUIDED = ("claude-code", "codex", "codex-records", "codex-headless", "kimi-cli", "kimi-code")
 """What coverage can guide: lines. For documents, rows and pages seeds do as well."""
 

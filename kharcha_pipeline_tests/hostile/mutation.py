@@ -80,17 +80,17 @@ STRANGE: tuple[Any, ...] = (
 
 def damaged_line(line: bytes, rng: Random) -> bytes:
     """One line after something happened to it; it may have become several."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return damaged_bytes(line, rng)
     chance = rng.random()
     if chance < 0.15:
         return damaged_bytes(line, rng)
-    for _ in range(1 + rng.randrange(3)):
-        said = damaged_value(said, rng)
-    spelled_line = spelled(said, rng)
-    return damaged_bytes(spelled_line, rng) if chance > 0.95 else spelled_line
+    try:
+        said = json.loads(line)
+        for _ in range(1 + rng.randrange(3)):
+            said = damaged_value(said, rng)
+        line = spelled(said, rng)
+    except (ValueError, RecursionError):  # it was damaged before
+        return damaged_bytes(line, rng)
+    return damaged_bytes(line, rng) if chance > 0.95 else line
 
 
 def damaged_bytes(data: bytes, rng: Random) -> bytes:
@@ -188,8 +188,8 @@ def spelled(said: Any, rng: Random) -> bytes:
             pairs = [f"{write(str(name))}{colon}{write(item)}" for name, item in value.items()]
             if reordered:
                 rng.shuffle(pairs)
-            if repeated and pairs:
-                pairs.append(rng.choice(pairs))
+            if repeated and len(min(pairs, key=len, default="")) < 100:  # not one that repeats itself within
+                pairs += sorted(pairs, key=len)[:1]
             return "{" + comma.join(pairs) + "}"
         if isinstance(value, list):
             return "[" + comma.join(map(write, value)) + "]"

@@ -15,35 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kharcha_pipeline_tests.hostile.cases import Case, cases
+from kharcha_pipeline_tests.hostile.fuzz import NAMES
 from kharcha_pipeline_tests.hostile.subjects import write_subjects
 
 TORTURE_SECONDS = int(os.environ.get("KHARCHA_TORTURE_SECONDS", "0"))
 EXAMPLES = 60 + 3 * TORTURE_SECONDS
 """For each kind of file; one takes about ten milliseconds."""
-
-NAMES = (
-    "claude-code",
-    "codex",
-    "codex-records",
-    "codex-headless",
-    "kimi-cli",
-    "kimi-code",
-    "kimi-config",
-    "kimi-config-json",
-    "kimi-directories",
-    "kimi-launch",
-    "kimi-session",
-    "kimi-index",
-    "kimi-workspaces",
-    "codex-compressed",
-    "opencode-message",
-    "opencode-session",
-    "opencode-part",
-    "opencode-rows",
-    "opencode-pages",
-    "opencode-schema",
-    "opencode-log",
-)
 
 
 @pytest.fixture(scope="module")
