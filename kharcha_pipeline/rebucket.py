@@ -8,9 +8,11 @@ import duckdb
 import msgspec
 
 from kharcha_pipeline.events.usage_events import build_usage_events
+from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.priced_events import build_priced_events
 from kharcha_pipeline.rollups.rollups import build_daily_usage, build_session_usage
 from kharcha_pipeline.settings import checked_zone
+from kharcha_pipeline.stages import build_waiting
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError, fact, set_fact
 
@@ -34,22 +36,26 @@ class RebucketResult(msgspec.Struct, frozen=True):
     totals: Totals
 
 
-def rebucket(warehouse: Warehouse, zone: str) -> RebucketResult:
+def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketResult:
     """Moves every event to its local day in another zone and rebuilds all days, in one transaction.
 
-    No price is looked up: snapshots belong to UTC days, which do not move, so every cost stays what it is. The
-    totals before and after are compared, and the change is logged in `rebuckets`.
+    No price of a built day is looked up: snapshots belong to UTC days, which do not move, so every cost stays what
+    it is. The totals before and after are compared, and the change is logged in `rebuckets`. No log file is read
+    meanwhile, because a landing knows the zone from its beginning on.
 
     Args:
-        warehouse: the warehouse; stale days are built on the way.
+        warehouse: the warehouse.
         zone: an IANA name.
+        prices: the price sources in force, for days that wait to be built: that is done first.
 
     Raises:
         SettingsError: when there is no such zone.
+        LockTimeoutError: when a landing or a transaction of another process goes on for too long.
         WarehouseError: when a total would change; then nothing was changed.
     """
     zone = checked_zone(zone, "the command line")
-    with warehouse.write() as connection:
+    with warehouse.landing(), warehouse.write() as connection:
+        build_waiting(connection, prices)
         before, days_before = _totals(connection), _days(connection)
         zone_before = fact(connection, "timezone") or "UTC"
         set_fact(connection, "timezone", zone)
@@ -84,8 +90,8 @@ def rebucket(warehouse: Warehouse, zone: str) -> RebucketResult:
         after, days_after = _totals(connection), _days(connection)
         if after != before:
             raise WarehouseError(
-                f"Changing the zone to {zone} would change the totals from {before} to {after}. Nothing was changed; "
-                "run `kharcha sync` first, so that no day is waiting to be built, then try again."
+                f"Changing the zone to {zone} would change the totals from {before} to {after}. Nothing was changed. "
+                "This is a fault in Kharcha Pipeline: please report it."
             )
         connection.execute(
             "INSERT INTO rebuckets VALUES (now(), ?, ?, ?, ?, ?, ?, ?)",

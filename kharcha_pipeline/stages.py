@@ -76,9 +76,14 @@ def build_stale(warehouse: Warehouse, prices: PriceSources, *, surely: bool = Fa
             if not waiting(connection, prices):
                 return BuildResult()
     with warehouse.write() as connection:
-        want_newly_priced_days(connection, prices)
-        days = ledger.stale_days(connection)
-        return _build(connection, prices, days, STAGES) if days else BuildResult()
+        return build_waiting(connection, prices)
+
+
+def build_waiting(connection: duckdb.DuckDBPyConnection, prices: PriceSources) -> BuildResult:
+    """Builds, within the caller's transaction, all that `waiting` asks about."""
+    want_newly_priced_days(connection, prices)
+    days = ledger.stale_days(connection)
+    return _build(connection, prices, days, STAGES) if days else BuildResult()
 
 
 def waiting(connection: duckdb.DuckDBPyConnection, prices: PriceSources) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.rebucket import rebucket
 from kharcha_pipeline.settings import SettingsError, checked_zone
 from kharcha_pipeline_tests.corpus import write_corpus
@@ -81,7 +82,7 @@ def test_changing_the_zone_moves_days_and_nothing_else(tmp_path: Path) -> None:
     write_corpus(machine.home, 11, 24, 20, LAST_DAY)
     machine.sync()
     events = machine.query("SELECT * EXCLUDE (day) FROM priced_events ORDER BY event_id")
-    result = rebucket(machine.warehouse, "Asia/Tokyo")
+    result = rebucket(machine.warehouse, "Asia/Tokyo", PriceSources.load())
     assert (result.zone_before, result.zone_after) == ("America/Los_Angeles", "Asia/Tokyo")
     machine.timezone = "Asia/Tokyo"
     machine.sync()
@@ -92,7 +93,7 @@ def test_changing_the_zone_moves_days_and_nothing_else(tmp_path: Path) -> None:
     assert machine.query("SELECT zone_before, zone_after, events FROM rebuckets") == [
         ("America/Los_Angeles", "Asia/Tokyo", len(events))
     ]
-    rebucket(machine.warehouse, "America/Los_Angeles")
+    rebucket(machine.warehouse, "America/Los_Angeles", PriceSources.load())
     machine.warehouse.publish()
     assert machine.query("SELECT * EXCLUDE (day) FROM priced_events ORDER BY event_id") == events
 
@@ -101,7 +102,7 @@ def test_sync_after_a_change_of_zone_uses_the_new_one(tmp_path: Path) -> None:
     machine = Machine.below(tmp_path, timezone="UTC")
     path = transcript(machine.home, line("msg_1", at="2026-03-04T20:00:00.000Z"))
     machine.sync()
-    rebucket(machine.warehouse, "Asia/Tokyo")
+    rebucket(machine.warehouse, "Asia/Tokyo", PriceSources.load())
     machine.timezone = "Asia/Tokyo"
     path.write_text(path.read_text() + path.read_text().replace("msg_1", "msg_2"))
     machine.sync()

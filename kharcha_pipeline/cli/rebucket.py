@@ -20,6 +20,7 @@ def command(timezone: str, json: bool) -> None:
     Every response moves to its day there. One transaction; no price is looked up again, so the totals stay what they
     are, which is checked.
     """
+    from kharcha_pipeline.pricing.price_sources import PriceSources
     from kharcha_pipeline.rebucket import rebucket
     from kharcha_pipeline.settings import checked_zone, load_settings
     from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError
@@ -29,7 +30,7 @@ def command(timezone: str, json: bool) -> None:
     warehouse = Warehouse(settings.data_directory)
     if not warehouse.path.exists():
         raise WarehouseError(f"There is no warehouse in {settings.data_directory} yet. Run `kharcha sync` first.")
-    result = rebucket(warehouse, zone)
+    result = rebucket(warehouse, zone, PriceSources.load(settings.prices))
     warehouse.publish()
     totals = result.totals
     if json:

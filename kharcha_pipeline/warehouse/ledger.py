@@ -48,6 +48,19 @@ def stale_days(connection: duckdb.DuckDBPyConnection, stages: Sequence[str] = ST
     return [row[0] for row in rows]
 
 
+def half_built_days(connection: duckdb.DuckDBPyConnection) -> list[date]:
+    """Days whose tables come from different versions of their input: some stages are built, others still to come."""
+    stages = [stage for stage in STAGES if stage != "pricing_snapshots"]
+    rows = connection.execute(
+        """
+        SELECT day FROM operations.built_days WHERE stage IN (SELECT unnest(?::VARCHAR[])) GROUP BY day
+        HAVING count(*) < ? OR min(built) < max(built) ORDER BY day
+        """,
+        [stages, len(stages)],
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
 def wanted_versions(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> dict[date, int]:
     """The wanted version of each of the given days; days that were never touched are left out."""
     rows = connection.execute(

@@ -18,6 +18,7 @@ import duckdb
 
 from kharcha_pipeline.warehouse.engine import CONFIGURATION, attached
 from kharcha_pipeline.warehouse.journal import guarded
+from kharcha_pipeline.warehouse.ledger import half_built_days
 from kharcha_pipeline.warehouse.lock import exclusive
 
 SCHEMA_VERSION = 1
@@ -138,7 +139,8 @@ class Warehouse:
         """Replaces the published copy when it is older than the warehouse; tells whether it did.
 
         Readers of the old copy go on undisturbed: they keep the file they have opened. Killed at any point, the
-        old copy stays and the next call publishes.
+        old copy stays and the next call publishes. It stays as well while a day is built by half: whoever builds it
+        publishes then, or the next sync does.
         """
         with exclusive(self.directory / "publish.lock", "publish the tables"), _sentences(self.published_path):
             fresh = self.directory / "kharcha.duckdb.new"
@@ -146,7 +148,7 @@ class Warehouse:
             Path(f"{fresh}.wal").unlink(missing_ok=True)
             with exclusive(self._lock_path, "copy the warehouse"):
                 with guarded(self.path, writes=False) as connection:
-                    if _changes(connection) == self.published_changes():
+                    if _changes(connection) == self.published_changes() or half_built_days(connection):
                         return False
                     connection.execute("CHECKPOINT")
                 shutil.copyfile(self.path, fresh)

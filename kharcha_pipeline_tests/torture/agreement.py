@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from kharcha_pipeline.warehouse.warehouse import connect_published
 from kharcha_pipeline_tests.corpus import Truth
 from kharcha_pipeline_tests.machine import EVENT_TABLES, Machine
 
@@ -33,9 +34,9 @@ def disagreements(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [*found, *([f"{doubled} events are there twice"] if doubled else [])]
 
 
-def number_of_events(connection: duckdb.DuckDBPyConnection) -> int:
-    """How many events a copy shows."""
-    return int(connection.execute("SELECT count(*) FROM usage_events").fetchall()[0][0])
+def totals(connection: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
+    """Events, tokens and cost of a copy."""
+    return connection.execute(f"SELECT count(*), {_TOKENS}, sum(cost_usd) FROM priced_events").fetchall()[0]
 
 
 def result(machine: Machine, tables: tuple[str, ...] = EVENT_TABLES) -> dict[str, list[tuple[Any, ...]]]:
@@ -51,8 +52,6 @@ def result(machine: Machine, tables: tuple[str, ...] = EVENT_TABLES) -> dict[str
 
 def assert_consistent(machine: Machine) -> None:
     """Fails when the published copy contradicts itself."""
-    from kharcha_pipeline.warehouse.warehouse import connect_published
-
     connection = connect_published(machine.data / "kharcha.duckdb")
     try:
         found = disagreements(connection)

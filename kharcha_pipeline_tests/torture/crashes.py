@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.rebucket import rebucket
 from kharcha_pipeline_tests.corpus import Truth, append_corpus, merged, write_corpus
 from kharcha_pipeline_tests.machine import LAST_DAY, Machine
@@ -75,7 +76,7 @@ class Scene:
         assert self.machine.cells() == self.truth
         take_back_reprices(self.machine)
         if self.machine.raw("SELECT value FROM operations.facts WHERE name = 'timezone'") != [("UTC",)]:
-            rebucket(self.machine.warehouse, "UTC")
+            rebucket(self.machine.warehouse, "UTC", PriceSources.load())
             self.machine.warehouse.publish()
 
     def compare(self) -> None:

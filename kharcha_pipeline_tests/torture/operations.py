@@ -1,21 +1,25 @@
-"""What may happen to a warehouse, one operation each: for processes that work at once, and for those that are killed."""
+"""What may happen to a warehouse, one operation each: for processes that work at once or are killed."""
 
 from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 
+import kharcha_pipeline
 from kharcha_pipeline import stages
 from kharcha_pipeline.cli.main import main
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.rebucket import rebucket as change_zone
 from kharcha_pipeline.sync import sync as synchronize
 from kharcha_pipeline.warehouse.ledger import STAGES
+from kharcha_pipeline.warehouse.warehouse import connect_published
 from kharcha_pipeline_tests.machine import LAST_DAY, Machine
+from kharcha_pipeline_tests.torture.agreement import disagreements, totals
 
 ZONES = ("Asia/Kolkata", "America/New_York", "Pacific/Auckland", "UTC")
 REPRICED = (
@@ -54,7 +58,7 @@ def build(machine: Machine, rng: random.Random) -> None:
 
 def rebucket(machine: Machine, rng: random.Random) -> None:
     """Moves all days to another zone."""
-    change_zone(machine.warehouse, rng.choice(ZONES))
+    change_zone(machine.warehouse, rng.choice(ZONES), PriceSources.load())
     machine.warehouse.publish()
 
 
@@ -87,8 +91,33 @@ def publish(machine: Machine, rng: random.Random) -> None:
     machine.warehouse.publish()
 
 
+def read(machine: Machine, rng: random.Random) -> None:
+    """What an analyst's program does: opens the copy, looks whether all of it agrees, and closes it."""
+    connection = connect_published(machine.warehouse.published_path)
+    try:
+        found = disagreements(connection)
+    finally:
+        connection.close()
+    assert not found, found
+    assert kharcha_pipeline.read("daily_usage", database=machine.warehouse.published_path).height
+
+
+def read_for_long(machine: Machine, rng: random.Random) -> None:
+    """What an analyst's session does: keeps a copy open, and finds the same in it for as long as it is open."""
+    connection = connect_published(machine.warehouse.published_path)
+    try:
+        before = totals(connection)
+        until = time.monotonic() + rng.uniform(1, 5)
+        while time.monotonic() < until:
+            found = disagreements(connection)
+            assert not found, found
+            assert totals(connection) == before
+    finally:
+        connection.close()
+
+
 OPERATIONS: dict[str, Callable[[Machine, random.Random], None]] = {
-    operation.__name__: operation for operation in (sync, build, rebucket, reprice, publish)
+    operation.__name__: operation for operation in (sync, build, rebucket, reprice, publish, read, read_for_long)
 }
 
 
