@@ -26,6 +26,7 @@ HEADERS = 12_288
 BLOCK = 262_144
 """Bytes of a block, DuckDB's default."""
 
+_MAGIC, _MAGIC_AT = b"DUCK", 8
 _DIGEST = 32
 _BLOCK_NUMBER = struct.Struct("<Q")
 
@@ -82,7 +83,10 @@ def _metadata_blocks(connection: duckdb.DuckDBPyConnection) -> list[int]:
 
 def _discard_unfinished(path: Path) -> None:
     """Deletes a file whose creation ended before its headers were complete: nothing was ever in it."""
-    if path.exists() and path.stat().st_size < HEADERS and not _log(path).exists():
+    if not path.exists() or path.stat().st_size >= HEADERS or _log(path).exists():
+        return
+    content = path.read_bytes()
+    if content[_MAGIC_AT:].startswith(_MAGIC) or not content.strip(b"\0"):
         path.unlink()
 
 

@@ -125,14 +125,25 @@ def test_a_checkpoint_that_was_completed_is_never_taken_back(warehouse: Warehous
         assert connection.execute("SELECT count(*) FROM rejects WHERE position = 1").fetchall() == [(700,)]
 
 
-def test_a_file_whose_creation_was_interrupted_is_created_again(warehouse: Warehouse, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, PAGE, 2 * PAGE])
+def test_a_file_whose_creation_was_interrupted_is_created_again(
+    warehouse: Warehouse, tmp_path: Path, size: int
+) -> None:
     unfinished = Warehouse(tmp_path / "unfinished")
     unfinished.prepare()
-    unfinished.path.write_bytes(warehouse.path.read_bytes()[: HEADERS - 4096])
+    unfinished.path.write_bytes(warehouse.path.read_bytes()[:size])
     with unfinished.write() as connection:
         set_fact(connection, "timezone", "UTC")
     with unfinished.read() as connection:
         assert fact(connection, "timezone") == "UTC"
+
+
+def test_a_small_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    other = Warehouse(tmp_path)
+    other.path.write_text("somebody's notes")
+    with pytest.raises(WarehouseError, match="could not be used"), other.write():
+        pass
+    assert other.path.read_text() == "somebody's notes"
 
 
 def test_a_damaged_journal_puts_nothing_back(warehouse: Warehouse) -> None:
