@@ -20,17 +20,19 @@ import duckdb
 import msgspec
 
 from kharcha_pipeline import __version__, locations
-from kharcha_pipeline.records import Reading, Reject, UsageRecord
+from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
 from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.scanner import (
     Changes,
     FileToRead,
+    Stamp,
     Sweep,
     batches,
     compare,
     continuation,
     digests,
     places,
+    stamp,
     sweep_places,
 )
 from kharcha_pipeline.sources.settling import Destination, Families, settle
@@ -197,9 +199,10 @@ _encode = msgspec.json.Encoder().encode
 def _read(source: Source, task: FileToRead, earliest_ms: int, *, full: bool) -> ReadFile:
     """Reads one file; whatever goes wrong becomes a reject of that file and stops nothing else."""
     try:
+        before = stamp(task.file.path)
         log_file = continuation(task, full=full)
         reading = source.read(msgspec.structs.replace(log_file, earliest_ms=earliest_ms))
-        ends = digests(task.file.path, reading.offset) if task.file.mode == "lines" else (b"", b"")
+        ends = _ends(task, log_file, reading, before)
         said = [_encode(record.said) for record in reading.records]
         return ReadFile(task, reading, said, log_file.sequence, *ends)
     except FileNotFoundError:
@@ -210,6 +213,22 @@ def _read(source: Source, task: FileToRead, earliest_ms: int, *, full: bool) -> 
         # A reader's own mistake must not stop the other files; its kind names no content.
         rejects = [Reject(f"the reader failed ({type(error).__name__})")]
     return ReadFile(task, Reading(rejects=rejects), status="unreadable")
+
+
+def _ends(task: FileToRead, log_file: LogFile, reading: Reading, before: Stamp) -> tuple[bytes, bytes]:
+    """Digests of what a file that was read begins and ends with; none when it was rewritten meanwhile.
+
+    Digests of another content than what was read would let the next reading go on behind lines it has never seen.
+    Without any, it starts anew. What was read stays: the lines were there.
+    """
+    path = task.file.path
+    if task.file.mode != "lines":
+        return b"", b""
+    ends = digests(path, reading.offset)
+    if stamp(path) == before:
+        return ends
+    has_only_grown = task.state is not None and digests(path, log_file.offset) == (task.state.head, task.state.tail)
+    return ends if log_file.offset and has_only_grown else (b"", b"")
 
 
 def _first_instant(zone: str) -> int:

@@ -7,6 +7,7 @@ Both still matching means that what was read is still there and reading can go o
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -227,6 +228,15 @@ def digests(path: str, read_to: int) -> tuple[bytes, bytes]:
         stream.seek(max(0, read_to - TAIL_BYTES))
         tail = stream.read(min(TAIL_BYTES, read_to))
     return hashlib.blake2b(head, digest_size=16).digest(), hashlib.blake2b(tail, digest_size=16).digest()
+
+
+Stamp = tuple[int, int, int]
+
+
+def stamp(path: str) -> Stamp:
+    """Inode, size and modification time (ns) of a file: another one means that somebody wrote it."""
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def batches(to_read: Sequence[FileToRead], largest_bytes: int, most_files: int) -> Iterator[list[FileToRead]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,10 +17,14 @@ import pytest
 from kharcha_pipeline import stages
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.rebucket import rebucket
+from kharcha_pipeline.records import LogFile, Reading
+from kharcha_pipeline.sources.claude_code import ClaudeCode
 from kharcha_pipeline.sources.landing import land
 from kharcha_pipeline.sources.registry import SOURCES
+from kharcha_pipeline.sources.source import Source
 from kharcha_pipeline_tests.corpus import append_corpus, write_corpus
 from kharcha_pipeline_tests.machine import LAST_DAY, Machine
+from kharcha_pipeline_tests.sources.test_claude_code import line, transcript
 from kharcha_pipeline_tests.torture.agreement import assert_consistent, assert_equal_to_undisturbed
 
 REBUCKET = [
@@ -26,6 +33,46 @@ REBUCKET = [
     "import sys; from kharcha_pipeline.cli.main import main; sys.exit(main())",
     "rebucket",
 ]
+
+
+def claude_code(after_reading: Callable[[], object]) -> Source:
+    """The source Claude Code, with something that happens to a file right after it was read."""
+
+    class Disturbed(ClaudeCode):
+        def read(self, file: LogFile) -> Reading:
+            reading = super().read(file)
+            after_reading()
+            return reading
+
+    return Disturbed()
+
+
+def numbered(first: int, end: int) -> list[dict[str, Any]]:
+    return [line(f"msg_{number}", f"req_{number}") for number in range(first, end)]
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_loses_nothing(tmp_path: Path) -> None:
+    machine = Machine.below(tmp_path)
+    transcript(machine.home, *numbered(0, 3))
+    source = claude_code(lambda: transcript(machine.home, *numbered(10, 18)))
+    land(machine.warehouse, machine.settings, [source])
+    machine.sync()
+    assert machine.query("SELECT count(*) FROM usage_events") == [(3 + 8,)]
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_on_from_there(tmp_path: Path) -> None:
+    machine = Machine.below(tmp_path)
+    path = transcript(machine.home, *numbered(0, 3))
+    machine.sync()
+    known = path.stat().st_size
+    content = path.read_text()
+    path.write_text(content + "".join(json.dumps(said) + "\n" for said in numbered(3, 5)))
+    content = path.read_text()
+    source = claude_code(lambda: path.write_text(content + json.dumps(numbered(5, 6)[0]) + "\n"))
+    land(machine.warehouse, machine.settings, [source])
+    result = machine.sync()
+    assert 0 < result.landing.bytes_read < known
+    assert machine.query("SELECT count(*) FROM usage_events") == [(6,)]
 
 
 @pytest.fixture
