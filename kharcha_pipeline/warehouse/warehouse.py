@@ -188,8 +188,14 @@ def connect_published(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-_FILE_ERRORS = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException, duckdb.Error)
-"""What DuckDB raises for a file that is damaged or cannot be written; the last for a wrong checksum, since 2.0."""
+_FILE_ERRORS = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.SerializationException,
+    duckdb.TransactionException,  # a commit that could not be written
+    duckdb.Error,  # a wrong checksum, since 2.0
+)
+"""What DuckDB raises for a file that is damaged or cannot be written."""
 
 
 @contextmanager
@@ -199,8 +205,8 @@ def _sentences(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WarehouseError(
-            f"{path} could not be written ({error.strerror}). Nothing was changed; free space or fix the "
-            "permissions, then run this again."
+            f"{path} could not be written ({error.strerror}). The last complete state is kept; free space or fix "
+            "the permissions, then run this again."
         ) from error
     except duckdb.Error as error:
         if type(error) not in _FILE_ERRORS:
@@ -212,7 +218,8 @@ def _sentences(path: Path) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+    """What an exception says in its first line; of an error that led to another one, the first."""
+    return str(error).strip().splitlines()[0].rpartition("Original error: ")[2].rstrip(".")
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
