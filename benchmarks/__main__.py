@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     corpora = Corpora(directory, Path(script).absolute() if script else None)
     peer = find_peer(directory)
     scale = QUICK if chosen.quick else replace(Scale(), whole=chosen.full)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended from outside."))  # gigabytes are removed on the way out
     outcomes: list[Outcome] = []
     failed = False
     started = time.monotonic()
