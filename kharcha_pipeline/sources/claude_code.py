@@ -30,7 +30,18 @@ from kharcha_pipeline.records import (
 )
 from kharcha_pipeline.sources.lines import lines
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.values import LARGEST_COUNT, amount, count, document, instant, moment, rounded, text
+from kharcha_pipeline.sources.values import (
+    LARGEST_COUNT,
+    MOST_VALUES,
+    amount,
+    count,
+    document,
+    instant,
+    is_crowded,
+    moment,
+    rounded,
+    text,
+)
 
 DAY_MS = 86_400_000
 
@@ -253,6 +264,8 @@ class _Reader:
 
     def _line(self, data: bytes, position: int, number: int, last: bool = False) -> None:
         try:
+            if len(data) > MOST_VALUES and is_crowded(data):
+                raise msgspec.DecodeError
             line = _decode_line(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:

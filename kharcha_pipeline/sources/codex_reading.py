@@ -19,12 +19,13 @@ import msgspec
 from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
 from kharcha_pipeline.sources.codex_records import CodexRecord, Kind, Tokens
 from kharcha_pipeline.sources.lines import CHUNK, LONGEST_LINE
-from kharcha_pipeline.sources.values import LARGEST_COUNT, count, document, instant, text
+from kharcha_pipeline.sources.values import LARGEST_COUNT, MOST_VALUES, count, document, instant, is_crowded, text
 
 NO_JSON = "not JSON"
 NO_OBJECT = "not a JSON object"
 NOT_UNDERSTOOD = "fields are not of the expected types"
 TOO_LONG = "line too long"
+TOO_MANY_VALUES = "line holds too many values"
 TOO_OLD = "claims to be older than 2020"
 FROM_THE_FUTURE = "claims to be from the future"
 NO_TIME = "no time is known"
@@ -517,6 +518,9 @@ class _Reader:
         if data is None:
             self._reject(TOO_LONG, candidate)
             return
+        if len(data) > MOST_VALUES and is_crowded(data):
+            self._reject(TOO_MANY_VALUES, candidate)
+            return
         if not data or data.isspace():
             return
         try:
@@ -532,7 +536,7 @@ class _Reader:
             self._reject(NOT_UNDERSTOOD, candidate)
         except _NotAnObjectError:
             self._reject(NO_OBJECT, candidate)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._reject(NO_JSON, candidate)
 
     def _reject(self, reason: str, candidate: Candidate) -> None:

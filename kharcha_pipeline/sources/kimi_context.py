@@ -14,10 +14,15 @@ from typing import Any
 
 from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
 from kharcha_pipeline.sources.kimi_records import NO_JSON, TOO_LONG, VENDOR, KimiRecord, as_object, root_digest
-from kharcha_pipeline.sources.lines import Line, lines
+from kharcha_pipeline.sources.lines import LONGEST_LINE, Line, lines
 from kharcha_pipeline.sources.values import document, text
 
 NO_DOCUMENT = "file is neither a JSON object nor TOML"
+
+LARGEST_TOML = 256 * 1024
+"""Bytes. A configuration has some thousands."""
+MOST_DOTS = 1_000
+"""In one line of TOML. A key of many parts takes the square of their number to read: 50,000 take a minute and a half."""
 
 Statements = Callable[[LogFile, Mapping[str, Any]], Iterable[KimiRecord]]
 """What a document with this content says."""
@@ -63,7 +68,9 @@ def _read_entry(reading: Reading, root: str, line: Line) -> None:
 
 
 def _content(path: Path) -> dict[str, Any] | None:
-    return _parsed(_toml if path.suffix == ".toml" else document, path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    with path.open("rb") as stream:
+        data = stream.read(LONGEST_LINE + 1).removeprefix(b"\xef\xbb\xbf")
+    return _parsed(_toml if path.suffix == ".toml" else document, data)
 
 
 def _parsed(parse: Callable[[bytes], Any], data: bytes) -> dict[str, Any] | None:
@@ -76,6 +83,8 @@ def _parsed(parse: Callable[[bytes], Any], data: bytes) -> dict[str, Any] | None
 
 
 def _toml(data: bytes) -> dict[str, Any]:
+    if len(data) > LARGEST_TOML or any(line.count(b".") > MOST_DOTS for line in data.splitlines()):
+        raise ValueError("not a configuration")
     return tomllib.loads(data.decode("utf-8", errors="replace"))
 
 

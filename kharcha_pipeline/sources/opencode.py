@@ -37,7 +37,7 @@ from kharcha_pipeline.records import (
 from kharcha_pipeline.sources.lines import LONGEST_LINE
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.sqlite import FAILURES, read_snapshot
-from kharcha_pipeline.sources.values import amount, count, document, fraction, instant, rounded, text
+from kharcha_pipeline.sources.values import amount, count, document, fraction, instant, is_crowded, rounded, text
 
 NO_JSON = "not a JSON object"
 NO_SQLITE = "not a SQLite database"
@@ -500,6 +500,8 @@ def _decoded(decoder: msgspec.json.Decoder[Shape], data: bytes) -> Shape:
         ValueError: when the data is no JSON object.
     """
     try:
+        if is_crowded(data):
+            raise ValueError(NO_JSON)
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = document(data)

@@ -141,15 +141,20 @@ def fraction(digits: str) -> Decimal | None:
         return None
 
 
+def is_crowded(data: bytes) -> bool:
+    """Whether JSON text may hold more than `MOST_VALUES`, so that it must not be read."""
+    return len(data) > MOST_VALUES and data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES
+
+
 def document(data: bytes) -> Any:
     """JSON text of any quality as Python values, with exact decimals for fractions.
 
     Bytes that are no UTF-8 are replaced; `NaN` and `Infinity` become `None`.
 
     Raises:
-        ValueError: when the text is no JSON, nested too deeply to be read, or made of more than `MOST_VALUES`.
+        ValueError: when the text is no JSON, nested too deeply to be read, or crowded.
     """
-    if len(data) > MOST_VALUES and data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+    if is_crowded(data):
         raise ValueError("too many values")
     said = data.decode("utf-8", errors="replace")
     try:
