@@ -28,7 +28,7 @@ from kharcha_pipeline.records import (
     TimeQuality,
     UsageRecord,
 )
-from kharcha_pipeline.sources.lines import lines
+from kharcha_pipeline.sources.lines import Rejects, lines
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.values import (
     LARGEST_COUNT,
@@ -233,7 +233,7 @@ class _Reader:
             self.file_session = self.stem
         self.best: dict[tuple[Any, ...], _Candidate] = {}
         self.untimed: list[_Candidate] = []
-        self.rejects: list[Reject] = []
+        self.rejects = Rejects()
         self.last_at: int | None = file.state.get("at")
         self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
         self.latest = int(time.time() * 1000) + DAY_MS

@@ -18,7 +18,7 @@ import msgspec
 
 from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
 from kharcha_pipeline.sources.codex_records import CodexRecord, Kind, Tokens
-from kharcha_pipeline.sources.lines import CHUNK, LONGEST_LINE
+from kharcha_pipeline.sources.lines import CHUNK, LONGEST_LINE, Rejects
 from kharcha_pipeline.sources.values import LARGEST_COUNT, MOST_VALUES, count, document, instant, is_crowded, text
 
 NO_JSON = "not JSON"
@@ -475,7 +475,7 @@ class _Reader:
         named = _NAME.match(name)
         state: dict[str, Any] = file.state
         self.records: list[UsageRecord] = []
-        self.rejects: list[Reject] = []
+        self.rejects = Rejects()
         self._file: dict[str, Any] = {
             "sequence": file.sequence,
             "account": file.account,

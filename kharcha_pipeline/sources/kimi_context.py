@@ -14,7 +14,7 @@ from typing import Any
 
 from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
 from kharcha_pipeline.sources.kimi_records import NO_JSON, TOO_LONG, VENDOR, KimiRecord, as_object, root_digest
-from kharcha_pipeline.sources.lines import LONGEST_LINE, Line, lines
+from kharcha_pipeline.sources.lines import LONGEST_LINE, Line, Rejects, lines
 from kharcha_pipeline.sources.values import document, text
 
 NO_DOCUMENT = "file is neither a JSON object nor TOML"
@@ -22,7 +22,7 @@ NO_DOCUMENT = "file is neither a JSON object nor TOML"
 LARGEST_TOML = 256 * 1024
 """Bytes. A configuration has some thousands."""
 MOST_DOTS = 1_000
-"""In one line of TOML. A key of many parts takes the square of their number to read: 50,000 take a minute and a half."""
+"""In one line of TOML. Reading a key takes the square of the number of its parts: a minute and a half for 50,000."""
 
 Statements = Callable[[LogFile, Mapping[str, Any]], Iterable[KimiRecord]]
 """What a document with this content says."""
@@ -40,7 +40,7 @@ def read_document(file: LogFile) -> Reading:
 def read_index(file: LogFile) -> Reading:
     """The sessions' working directories in `session_index.jsonl`, which grows line by line."""
     root = root_digest(Path(file.path).parent)
-    reading = Reading(offset=file.offset, line=file.line)
+    reading = Reading(rejects=Rejects(), offset=file.offset, line=file.line)
     with open(file.path, "rb") as stream:
         stream.seek(file.offset)
         for line in lines(stream, file.offset, file.line):

@@ -22,7 +22,7 @@ from kharcha_pipeline.sources.kimi_records import (
     is_symbol,
     root_digest,
 )
-from kharcha_pipeline.sources.lines import Line, lines
+from kharcha_pipeline.sources.lines import Line, Rejects, lines
 from kharcha_pipeline.sources.values import count, document, instant, text
 
 TIME_OUT_OF_RANGE = "time is out of range"
@@ -82,7 +82,7 @@ class _Reader:
         }
         self._file = file
         self._records: list[UsageRecord] = []
-        self._rejects: list[Reject] = []
+        self._rejects = Rejects()
         self._offset, self._line = file.offset, file.line
         self._end = file.offset
         self._resume: tuple[int, int, dict[str, Any]] | None = None

@@ -10,11 +10,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from kharcha_pipeline.records import Reject
+
 CHUNK = 256 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes. Lines with embedded images pass 16 MiB; a line longer than this is skipped and rejected."""
 
+MOST_REJECTS = 100_000
+"""Of one reading. A large file of another kind, named like a log, would fill the memory with its lines."""
+
+TOO_MANY_REJECTS = "no further lines are listed"
+
 _CARRIAGE_RETURN = ord("\r")
+
+
+class Rejects(list[Reject]):
+    """The rejects of one reading; after very many, one more says that there are others."""
+
+    def append(self, reject: Reject) -> None:
+        """Adds a reject while there is room."""
+        if len(self) < MOST_REJECTS:
+            super().append(reject)
+        elif len(self) == MOST_REJECTS:
+            super().append(Reject(TOO_MANY_REJECTS, reject.line, reject.position))
 
 
 class Line(NamedTuple):

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 import zstandard
 
+from kharcha_pipeline.sources.registry import SOURCES
+from kharcha_pipeline_tests.sources.reading import read
 from kharcha_pipeline_tests.sources.test_claude_code import line
 
 MIB = 1 << 20
@@ -104,7 +106,7 @@ def read_apart(source: str, path: Path) -> tuple[int, int]:
 def test_a_bomb_is_a_reject_and_costs_neither_memory_nor_what_is_around_it(tmp_path: Path, name: str) -> None:
     bomb = BOMBS[name]
     path = write(tmp_path / bomb.name, content(bomb))
-    assert read_apart(bomb.source, path) == (bomb.tail.count(b"req_") + bomb.head.count(b"req_"), 1)
+    assert read_apart(bomb.source, path) == ((bomb.head + bomb.tail).count(b"requestId"), 1)
     os.truncate(path, 0)  # pytest keeps the last directories
 
 
@@ -135,3 +137,17 @@ def test_a_row_of_a_hundred_megabytes_costs_only_itself(tmp_path: Path) -> None:
     database.close()
     assert read_apart("opencode", path) == (2, 1)
     os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("claude-code", "s.jsonl"), ("codex", ROLLOUT), ("kimi", "sessions/a/b/wire.jsonl")]
+)
+def test_of_very_many_rejects_the_first_are_listed_and_the_rest_are_told(
+    tmp_path: Path, source: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kharcha_pipeline.sources.lines.MOST_REJECTS", 10)
+    path = write(tmp_path / name, [b"{\n" * 1000, responses(1)])
+    reading = read(next(one for one in SOURCES if one.name == source), path)
+    assert [reject.line for reject in reading.rejects] == list(range(1, 12))
+    assert reading.rejects[-1].reason == "no further lines are listed"
+    assert len(reading.records) == (source == "claude-code")
