@@ -115,7 +115,7 @@ def _keep(path: Path, blocks: list[int]) -> None:
         journal.flush()
         os.fsync(journal.fileno())
     os.replace(fresh, journal_path(path))
-    _synchronize(path.parent)
+    synchronize(path.parent)
 
 
 def _put_back(path: Path) -> None:
@@ -139,7 +139,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _synchronize(directory: Path) -> None:
+def synchronize(directory: Path) -> None:
+    """Makes sure that a renamed file is found under its new name after a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -20,8 +20,8 @@ from kharcha_pipeline.warehouse.engine import CONFIGURATION, attached
 from kharcha_pipeline.warehouse.journal import guarded
 from kharcha_pipeline.warehouse.ledger import half_built_days
 from kharcha_pipeline.warehouse.lock import exclusive
+from kharcha_pipeline.warehouse.migrations import FIRST_VERSION, keep_copy, migrate, newest_version
 
-SCHEMA_VERSION = 1
 _SCHEMAS = (
     ("kharcha_pipeline.warehouse", "schema.sql"),
     ("kharcha_pipeline.pricing", "schema.sql"),
@@ -96,7 +96,7 @@ class Warehouse:
         with (
             exclusive(self._lock_path, "write the warehouse"),
             _sentences(self.path),
-            guarded(self.path, writes=True) as connection,
+            _writable(self.path) as connection,
         ):
             connection.execute("BEGIN")
             try:
@@ -113,6 +113,8 @@ class Warehouse:
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A consistent look at the whole warehouse, raw layer included; others wait meanwhile.
 
+        A warehouse of an older schema is brought up to date first.
+
         Raises:
             NoWarehouseError: when there is no warehouse yet, or its creation was interrupted.
             WarehouseError: when it cannot be read.
@@ -121,6 +123,17 @@ class Warehouse:
         missing = f"There is no warehouse in {self.directory} yet. Run `kharcha sync` first."
         if not self.path.exists():
             raise NoWarehouseError(missing)
+        with self._look(missing) as connection:
+            if not _is_outdated(connection):
+                yield connection
+                return
+        with self.write():
+            pass
+        with self._look(missing) as connection:
+            yield connection
+
+    @contextmanager
+    def _look(self, missing: str) -> Iterator[duckdb.DuckDBPyConnection]:
         with (
             exclusive(self._lock_path, "read the warehouse"),
             _sentences(self.path),
@@ -199,6 +212,19 @@ _FILE_ERRORS = (
 
 
 @contextmanager
+def _writable(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, open to be written. One of an older schema is copied before anything can change it."""
+    with guarded(path, writes=True) as connection:
+        if not _is_outdated(connection):
+            yield connection
+            return
+        version = _version(connection)
+    keep_copy(path, version)
+    with guarded(path, writes=True) as connection:
+        yield connection
+
+
+@contextmanager
 def _sentences(path: Path) -> Iterator[None]:
     """Turns what DuckDB and the operating system say into sentences for the user."""
     try:
@@ -230,11 +256,13 @@ def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
 def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
     if _has_schema(connection):
         _check_version(connection)
+        if _is_outdated(connection):
+            _bring_up_to_date(connection)
         return
     for package, name in _SCHEMAS:
         connection.execute(_resource(package, name))
     connection.execute(
-        "INSERT INTO operations.facts VALUES ('schema_version', ?), ('changes', '0')", [str(SCHEMA_VERSION)]
+        "INSERT INTO operations.facts VALUES ('schema_version', ?), ('changes', '0')", [str(newest_version())]
     )
 
 
@@ -247,12 +275,33 @@ def _has_schema(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _check_version(connection: duckdb.DuckDBPyConnection) -> None:
-    version = fact(connection, "schema_version")
-    if version is None or int(version) > SCHEMA_VERSION:
+    version = _version(connection)
+    if version > newest_version():
         raise WarehouseError(
-            f"This warehouse has schema version {version}, newer than the {SCHEMA_VERSION} this version of "
+            f"This warehouse has schema version {version}, newer than the {newest_version()} this version of "
             "Kharcha Pipeline knows. Install the newer version again; nothing was changed."
         )
+
+
+def _is_outdated(connection: duckdb.DuckDBPyConnection) -> bool:
+    if newest_version() == FIRST_VERSION or not _has_schema(connection):
+        return False
+    return _version(connection) < newest_version()
+
+
+def _bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> None:
+    version = _version(connection)
+    try:
+        migrate(connection, version)
+    except duckdb.Error as error:
+        raise WarehouseError(
+            f"The warehouse could not be brought from schema version {version} to {newest_version()}: "
+            f"{_first_line(error)}. Nothing was changed; install the version before again, and please report it."
+        ) from error
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(fact(connection, "schema_version") or FIRST_VERSION)
 
 
 def _changes(connection: duckdb.DuckDBPyConnection) -> int:
