@@ -126,7 +126,7 @@ def _read_file(path: Path, *, required: bool) -> _File:
         raise SettingsError(f"The settings file {path} cannot be read: {error}.") from error
     try:
         values: Any = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"The settings file {path} is not valid TOML: {error}.") from error
     try:
         return msgspec.convert(values, _File)

@@ -170,7 +170,7 @@ def parsed(content: bytes, name: str, *, shipped: bool) -> PriceBook:
     """
     try:
         document = tomllib.loads(content.decode("utf-8"), parse_float=Decimal)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, InvalidOperation, RecursionError) as error:  # no TOML, or numbers beyond all bounds
         raise PriceFileError(f"The prices file {name} is not valid TOML: {error}.") from error
     known = {"schema", "price", "alias"} | ({"multiplier"} if shipped else set())
     if unknown := sorted(document.keys() - known):
