@@ -47,7 +47,10 @@ def ask(query: str) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
 
     connection = connect_published(published_path())
     try:
+        connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_external_access = false")
+        # The database is open by now. Without this, a query could still write a file beside it: its `.wal`.
+        connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
         connection.execute("SET lock_configuration = true")
         try:
             if not connection.extract_statements(query):
