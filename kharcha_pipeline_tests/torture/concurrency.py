@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,6 @@ from kharcha_pipeline_tests.torture import worker
 from kharcha_pipeline_tests.torture.agreement import assert_equal_to_undisturbed
 
 WORKERS = ("sync", "sync", "build", "rebucket", "reprice", "publish", "read", "read_for_long")
-FROM_THE_START = ("sync", "sync", "sync", "sync")
 
 
 @dataclass
@@ -39,24 +39,26 @@ def run(directory: Path, seed: int, seconds: float, workers: tuple[str, ...] = W
     machine.sync()
     machine.timezone = ""  # that of the warehouse, which changes under way
     work = Work()
-    processes = [worker.start(machine, name, seconds, seed + number) for number, name in enumerate(workers)]
+    arguments = [str(seconds), str(seed), str(machine.home), str(machine.data), machine.timezone, *workers]
+    program = [sys.executable, "-m", worker.__name__, *arguments]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    deadline = time.monotonic() + seconds
     try:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and all(process.poll() is None for process in processes):
+        while process.poll() is None and time.monotonic() < deadline:
             work.growths += 1
             truth = merged(truth, append_corpus(machine.home, seed, 2, LAST_DAY, work.growths))
             with contextlib.suppress(subprocess.TimeoutExpired):
-                processes[0].wait(0.4)
-        for name, process in zip(workers, processes, strict=True):
-            output, errors = process.communicate()
-            assert process.returncode == 0, f"{name}: {errors}"
-            said = json.loads(output)
-            work.rounds[name] = work.rounds.get(name, 0) + said["rounds"]
-            work.longest_seconds[name] = max(work.longest_seconds.get(name, 0.0), said["longest_seconds"])
+                process.wait(0.3)
+        output, errors = process.communicate()
     finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+        process.kill()
+    assert process.returncode == 0, errors
+    for said in map(json.loads, output.splitlines()):
+        name = said["operation"]
+        work.rounds[name] = work.rounds.get(name, 0) + said["rounds"]
+        work.longest_seconds[name] = max(work.longest_seconds.get(name, 0.0), said["longest_seconds"])
     machine.sync()
     rebucket(machine.warehouse, "UTC", PriceSources.load())
     machine.warehouse.publish()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import io
 import random
 import shutil
-import signal
-import subprocess
 import time
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +15,12 @@ from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.rebucket import rebucket
 from kharcha_pipeline_tests.corpus import Truth, append_corpus, merged, write_corpus
 from kharcha_pipeline_tests.machine import LAST_DAY, Machine
-from kharcha_pipeline_tests.torture import worker
 from kharcha_pipeline_tests.torture.agreement import assert_consistent, assert_equal_to_undisturbed
+from kharcha_pipeline_tests.torture.nursery import Nursery
 from kharcha_pipeline_tests.torture.operations import take_back_reprices
 
 VICTIMS = ("first sync", "sync", "build", "reprice", "rebucket", "publish")
-EVERY = 10
+EVERY = 25
 """After so many kills, and at the end, all rows are compared with those of a machine that was never disturbed."""
 
 
@@ -36,13 +35,13 @@ class Kills:
 class Scene:
     """A machine whose processes are killed, the truth of its logs, and how long each operation takes."""
 
-    def __init__(self, directory: Path, seed: int, sessions: int = 24) -> None:
-        self.directory, self.seed = directory, seed
+    def __init__(self, directory: Path, seed: int, nursery: Nursery, sessions: int = 12) -> None:
+        self.directory, self.seed, self.nursery = directory, seed, nursery
         self.rng = random.Random(seed)
         self.machine = Machine.below(directory, "victim", timezone="")
         self.truth: Truth = write_corpus(self.machine.home, seed, sessions, 20, LAST_DAY)
         self.turn = 0
-        self.durations = dict.fromkeys(VICTIMS, 1.0)
+        self.durations = dict.fromkeys(VICTIMS, 0.5)
         self.repair()
 
     def kill(self, victim: str) -> bool:
@@ -53,19 +52,12 @@ class Scene:
             self.turn += 1
             more = append_corpus(self.machine.home, self.seed, 2, LAST_DAY, self.turn)
             self.truth = merged(self.truth, more)
-        operation = victim.split()[-1]
-        process = worker.start(self.machine, operation, 0, self.rng.randrange(1_000_000))
-        began = time.monotonic()
-        try:
-            output, errors = process.communicate(timeout=self.rng.uniform(0, self.durations[victim]))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            return True
-        assert process.returncode == 0, errors
-        self.durations[victim] = 0.5 * self.durations[victim] + 0.5 * json.loads(output)["longest_seconds"]
-        assert time.monotonic() >= began
-        return False
+        longest = self.durations[victim]
+        seed, delay = self.rng.randrange(1_000_000), self.rng.uniform(0, longest)
+        end = self.nursery.kill(self.machine, victim.split()[-1], seed, delay)
+        # Kills shall fall into all of an operation and seldom behind its end, whatever the machine is busy with.
+        self.durations[victim] = longest * 1.05 if end.was_killed else 0.5 * (longest + end.seconds)
+        return end.was_killed
 
     def repair(self) -> None:
         """What an owner does after a crash: nothing but the next run. Changes that were made are taken back."""
@@ -74,7 +66,8 @@ class Scene:
         self.machine.sync()
         assert_consistent(self.machine)
         assert self.machine.cells() == self.truth
-        take_back_reprices(self.machine)
+        with redirect_stdout(io.StringIO()):
+            take_back_reprices(self.machine)
         if self.machine.raw("SELECT value FROM operations.facts WHERE name = 'timezone'") != [("UTC",)]:
             rebucket(self.machine.warehouse, "UTC", PriceSources.load())
             self.machine.warehouse.publish()
@@ -89,7 +82,12 @@ class Scene:
 
 def run(directory: Path, seed: int, kills: int, seconds: float = float("inf")) -> Kills:
     """Kills so many processes, or for so long, and checks after every one that the next run repairs everything."""
-    scene, done = Scene(directory, seed), Kills()
+    with Nursery() as nursery:
+        return _run(Scene(directory, seed, nursery), kills, seconds)
+
+
+def _run(scene: Scene, kills: int, seconds: float) -> Kills:
+    done = Kills()
     deadline = time.monotonic() + seconds
     victims = list(VICTIMS)
     while done.killed.total() < kills and time.monotonic() < deadline:

@@ -36,7 +36,7 @@ class Victim:
     def __init__(self, directory: Path, seed: int) -> None:
         self.seed, self.turn = seed, 0
         self.machine = Machine.below(directory, "victim")
-        self.truth: Truth = write_corpus(self.machine.home, seed, 24, 20, LAST_DAY)
+        self.truth: Truth = write_corpus(self.machine.home, seed, 12, 10, LAST_DAY)
 
     def grow(self) -> None:
         """Lets the logs grow."""
