@@ -7,7 +7,6 @@ from decimal import Decimal
 import duckdb
 import msgspec
 
-from kharcha_pipeline.events.usage_events import build_usage_events
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.priced_events import build_priced_events
 from kharcha_pipeline.rollups.rollups import build_daily_usage, build_session_usage
@@ -59,11 +58,11 @@ def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketR
         before, days_before = _totals(connection), _days(connection)
         zone_before = fact(connection, "timezone") or "UTC"
         set_fact(connection, "timezone", zone)
-        connection.execute("CREATE OR REPLACE TEMP TABLE moved AS FROM raw.settled_records")
-        connection.execute("DELETE FROM raw.settled_records")
+        connection.execute("CREATE OR REPLACE TEMP TABLE moved AS FROM core.usage_events")
+        connection.execute("DELETE FROM core.usage_events")
         connection.execute(
             """
-            INSERT INTO raw.settled_records BY NAME
+            INSERT INTO core.usage_events BY NAME
             SELECT * REPLACE (CAST(timezone(?, occurred_at) AS DATE) AS day) FROM moved
             ORDER BY day, occurred_at, event_id
             """,
@@ -72,13 +71,12 @@ def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketR
         days = sorted(
             {
                 row[0]
-                for row in connection.execute("SELECT day FROM moved UNION SELECT day FROM usage_events").fetchall()
+                for row in connection.execute("SELECT day FROM moved UNION SELECT day FROM priced_events").fetchall()
             }
-            | {row[0] for row in connection.execute("SELECT DISTINCT day FROM raw.settled_records").fetchall()}
+            | {row[0] for row in connection.execute("SELECT DISTINCT day FROM core.usage_events").fetchall()}
         )
         if days:
             ledger.want(connection, days)
-            build_usage_events(connection, days)
             ledger.mark_built(connection, "usage_events", days)
             ledger.mark_built(connection, "pricing_snapshots", days)
             build_priced_events(connection, days)

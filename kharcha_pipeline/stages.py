@@ -13,7 +13,6 @@ from decimal import Decimal
 import duckdb
 import msgspec
 
-from kharcha_pipeline.events.usage_events import build_usage_events
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.priced_events import build_priced_events
 from kharcha_pipeline.pricing.snapshots import capture_snapshots, unpriced_days
@@ -154,7 +153,7 @@ def _refuse_disagreement(statistics: dict[str, dict[date, DayStatistics]]) -> No
 
 
 _BUILDERS: dict[str, Callable[[duckdb.DuckDBPyConnection, Sequence[date]], object]] = {
-    "usage_events": build_usage_events,
+    "usage_events": lambda connection, days: None,  # a view of what was settled
     "priced_events": build_priced_events,
     "session_usage": build_session_usage,
     "daily_usage": build_daily_usage,
@@ -176,7 +175,7 @@ _TOKENS = (
 )
 _OF_DAYS = "WHERE day BETWEEN $first AND $last AND day IN (SELECT unnest($days::DATE[])) GROUP BY day"
 _STATISTICS = {
-    "usage_events": f"SELECT day, count(*), {_TOKENS} FROM usage_events {_OF_DAYS}",
+    "usage_events": f"SELECT day, count(*), {_TOKENS} FROM core.usage_events {_OF_DAYS}",
     "pricing_snapshots": """
         SELECT snapshot_day, count(*) FROM pricing_snapshots
         WHERE snapshot_day BETWEEN $first AND $last AND snapshot_day IN (SELECT unnest($days::DATE[]))

@@ -27,6 +27,14 @@ WHERE {IN_DAYS} AND (
 )
 """
 
+_STORE_PRICES = f"""
+INSERT INTO core.prices BY NAME
+SELECT DISTINCT price_id, pricing_status, price_provider, price_model, snapshot_day, snapshot_revision, price_variant,
+    price_tier, price_basis
+FROM chosen_rates ANTI JOIN core.prices USING (price_id)
+WHERE price_id IN (SELECT price_id FROM core.priced_events WHERE {IN_DAYS})
+"""
+
 _EVIDENCE = """to_json({{
     'cost_usd': CAST({0}.cost_usd AS VARCHAR), 'price_provider': {0}.price_provider, 'price_model': {0}.price_model,
     'snapshot_day': CAST({0}.snapshot_day AS VARCHAR), 'snapshot_revision': {0}.snapshot_revision,
@@ -65,15 +73,18 @@ def build_priced_events(connection: duckdb.DuckDBPyConnection, days: Sequence[da
     parameters = days_parameters(days)
     choose_rates(connection, days)
     connection.execute(_PRICES_BEFORE, parameters)
-    connection.execute(f"DELETE FROM priced_events WHERE {IN_DAYS}", parameters)
+    connection.execute(f"DELETE FROM core.priced_events WHERE {IN_DAYS}", parameters)
     connection.execute(
-        f"INSERT INTO priced_events BY NAME {select_priced_events()} ORDER BY day, occurred_at, event_id", parameters
+        f"INSERT INTO core.priced_events BY NAME {select_priced_events()} ORDER BY day, occurred_at, event_id",
+        parameters,
     )
+    connection.execute(_STORE_PRICES, parameters)
     if connection.execute("SELECT count(*) FROM prices_before").fetchall()[0][0]:
         connection.execute(_LOG_CHANGES, parameters | {"now": datetime.now(UTC)})
     connection.execute("DROP TABLE prices_before; DROP TABLE chosen_rates")
     counts = connection.execute(
-        f"SELECT count(*), count(*) FILTER (WHERE cost_usd IS NULL) FROM priced_events WHERE {IN_DAYS}", parameters
+        f"SELECT count(*), count(*) FILTER (WHERE cost_usd IS NULL) FROM core.priced_events WHERE {IN_DAYS}",
+        parameters,
     ).fetchall()[0]
     return PricedResult(*counts)
 

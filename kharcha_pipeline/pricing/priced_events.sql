@@ -3,20 +3,20 @@
 -- whole prompt's context tier and of the minute it was made at; when no such rates are known, the cost is NULL.
 -- Rates are decimals of 12 places per token, so no product is rounded and sums agree in any order.
 WITH events AS (
-    SELECT *,
+    SELECT events.* EXCLUDE (family_key), source, provider, model, route, model_raw,
+        coalesce(nullif(service_tier, ''), 'standard') AS asked_tier,
         CAST(DATE '1970-01-01' + CAST(epoch_ms(occurred_at) // 86400000 AS INTEGER) AS DATE) AS utc_day,
         CAST((epoch_ms(occurred_at) // 60000) % 1440 AS INTEGER) AS utc_minute,
         coalesce(reported_cost_usd > 0, false) AS is_reported,
-        coalesce(nullif(service_tier, ''), 'standard') AS asked_tier,
         -- A sum of several requests says nothing about the length of any one prompt: base tier.
         CASE WHEN evidence = 'aggregate' THEN 0
             ELSE input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens
         END AS prompt_tokens
-    FROM usage_events
+    FROM core.usage_events AS events JOIN core.contexts USING (context_id)
     WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))
 )
 SELECT
-    events.* EXCLUDE (utc_day, utc_minute, is_reported, asked_tier, prompt_tokens),
+    events.* EXCLUDE (source, provider, model, route, model_raw, asked_tier, utc_day, utc_minute, is_reported, prompt_tokens),
     CASE WHEN is_reported THEN reported_cost_usd
         ELSE CAST(
             input_tokens * rates.input_rate + output_tokens * rates.output_rate
@@ -25,17 +25,7 @@ SELECT
             + web_search_requests * coalesce(rates.web_search_rate, CAST(0 AS DECIMAL(18, 12)))
             AS DECIMAL(38, 12))
     END AS cost_usd,
-    CASE WHEN is_reported OR rates.basis = 'free' THEN 'exact'
-        WHEN rates.price_model IS NOT NULL THEN 'estimated'
-        ELSE 'unpriced'
-    END AS pricing_status,
-    rates.price_provider,
-    rates.price_model,
-    rates.snapshot_day,
-    rates.snapshot_revision,
-    rates.variant AS price_variant,
-    rates.prompt_over AS price_tier,
-    CASE WHEN is_reported THEN 'reported' ELSE rates.basis END AS price_basis
+    CASE WHEN is_reported THEN md5('reported')::UUID ELSE coalesce(rates.price_id, md5('unpriced')::UUID) END AS price_id
 FROM events
 LEFT JOIN chosen_rates AS rates
     ON rates.used_source = events.source

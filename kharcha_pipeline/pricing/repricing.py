@@ -242,7 +242,8 @@ def _compared(
         WITH fresh AS ({select_priced_events()})
         SELECT fresh.day, count(*), sum(old.cost_usd), sum(fresh.cost_usd)
         FROM fresh
-        SEMI JOIN proposed_snapshots USING (price_provider, price_model, snapshot_day)
+        SEMI JOIN (SELECT price_id FROM chosen_rates SEMI JOIN proposed_snapshots
+            USING (price_provider, price_model, snapshot_day)) AS proposed USING (price_id)
         LEFT JOIN (
             SELECT event_id, cost_usd FROM priced_events
             WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))

@@ -1,59 +1,21 @@
 -- What pricing writes. `pricing_snapshots` and `pricing_rates` are append-only: a row that was used is never changed.
 
-CREATE TABLE priced_events (
-    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, source VARCHAR NOT NULL,
-    account VARCHAR NOT NULL, machine VARCHAR NOT NULL, session_id VARCHAR NOT NULL, project VARCHAR NOT NULL,
-    git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL, provider VARCHAR NOT NULL, model VARCHAR NOT NULL,
-    provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, route VARCHAR NOT NULL, endpoint VARCHAR NOT NULL,
-    service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
-    cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
-    reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, premium_request_count DECIMAL(18, 4) NOT NULL,
-    reported_cost_usd DECIMAL(38, 12), time_quality VARCHAR NOT NULL, model_quality VARCHAR NOT NULL,
-    evidence VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL,
-    cost_usd DECIMAL(38, 12), pricing_status VARCHAR NOT NULL, price_provider VARCHAR, price_model VARCHAR,
-    snapshot_day DATE, snapshot_revision INTEGER, price_variant VARCHAR, price_tier BIGINT, price_basis VARCHAR
+CREATE TABLE core.prices (
+    price_id UUID NOT NULL, pricing_status VARCHAR NOT NULL, price_provider VARCHAR, price_model VARCHAR, snapshot_day DATE,
+    snapshot_revision INTEGER, price_variant VARCHAR, price_tier BIGINT, price_basis VARCHAR
 );
-COMMENT ON TABLE priced_events IS 'Usage events with what they cost on the day they were used, and the evidence for it. An unknown price is NULL, never 0.';
-COMMENT ON COLUMN priced_events.event_id IS 'Identity of the response: the same wherever and however often it was logged.';
-COMMENT ON COLUMN priced_events.day IS 'Local day of occurred_at in the reporting zone.';
-COMMENT ON COLUMN priced_events.occurred_at IS 'Instant of the response.';
-COMMENT ON COLUMN priced_events.source IS 'The agent whose log said so.';
-COMMENT ON COLUMN priced_events.account IS 'Label given to the log root in the settings, else empty.';
-COMMENT ON COLUMN priced_events.machine IS 'Label of the machine.';
-COMMENT ON COLUMN priced_events.session_id IS 'Session as logged, else the name of its file.';
-COMMENT ON COLUMN priced_events.project IS 'Working directory as logged, else empty.';
-COMMENT ON COLUMN priced_events.git_branch IS 'Git branch as logged, else empty.';
-COMMENT ON COLUMN priced_events.is_subagent IS 'Whether a subagent made the request.';
-COMMENT ON COLUMN priced_events.provider IS 'Vendor of the model.';
-COMMENT ON COLUMN priced_events.model IS 'Model, from the raw name by syntax alone.';
-COMMENT ON COLUMN priced_events.provider_raw IS 'Provider as logged.';
-COMMENT ON COLUMN priced_events.model_raw IS 'Model as logged.';
-COMMENT ON COLUMN priced_events.route IS 'How the model was bought when not from its vendor, else empty.';
-COMMENT ON COLUMN priced_events.endpoint IS 'API endpoint; empty for agent logs.';
-COMMENT ON COLUMN priced_events.service_tier IS 'standard, batch, flex, priority or fast.';
-COMMENT ON COLUMN priced_events.status IS 'ok, error or aborted; agent logs hold only ok.';
-COMMENT ON COLUMN priced_events.input_tokens IS 'Prompt tokens at the full rate: neither read from nor written to a cache.';
-COMMENT ON COLUMN priced_events.output_tokens IS 'All completion tokens, reasoning included.';
-COMMENT ON COLUMN priced_events.cache_read_tokens IS 'Prompt tokens served from a cache.';
-COMMENT ON COLUMN priced_events.cache_write_5m_tokens IS 'Prompt tokens written to a cache for five minutes, or for an unknown time.';
-COMMENT ON COLUMN priced_events.cache_write_1h_tokens IS 'Prompt tokens written to a cache for one hour.';
-COMMENT ON COLUMN priced_events.reasoning_tokens IS 'Reasoning tokens, for information: they are part of output_tokens.';
-COMMENT ON COLUMN priced_events.web_search_requests IS 'Searches done by the vendor, billed per thousand.';
-COMMENT ON COLUMN priced_events.premium_request_count IS 'Premium requests of plans that count them; 0 for agent logs.';
-COMMENT ON COLUMN priced_events.reported_cost_usd IS 'Cost in USD as the agent wrote it, untouched; NULL when it wrote none.';
-COMMENT ON COLUMN priced_events.time_quality IS 'exact, neighbour or mtime: how the instant is known.';
-COMMENT ON COLUMN priced_events.model_quality IS 'exact, configured, fallback or none: how the model is known.';
-COMMENT ON COLUMN priced_events.evidence IS 'message: one response seen by itself. aggregate: a sum somebody else made; never in a context tier above the base.';
-COMMENT ON COLUMN priced_events.recorded_at IS 'When this warehouse first knew the response.';
-COMMENT ON COLUMN priced_events.cost_usd IS 'What the response costs in USD at list price: the reported cost when positive, else tokens times rates; NULL when unknown.';
-COMMENT ON COLUMN priced_events.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates) or unpriced.';
-COMMENT ON COLUMN priced_events.price_provider IS 'Whose price list was used; NULL when none was.';
-COMMENT ON COLUMN priced_events.price_model IS 'The id in that list; NULL when none was used.';
-COMMENT ON COLUMN priced_events.snapshot_day IS 'UTC day whose rates were used: the UTC day of occurred_at; NULL when none were.';
-COMMENT ON COLUMN priced_events.snapshot_revision IS 'Revision of the snapshot; above 1 after a reprice.';
-COMMENT ON COLUMN priced_events.price_variant IS 'Variant of the rates: standard, batch, flex, priority or fast.';
-COMMENT ON COLUMN priced_events.price_tier IS 'Context tier of the rates: they hold for prompts of more than this many tokens; -1 for the base.';
-COMMENT ON COLUMN priced_events.price_basis IS 'reported, exact_day (the catalogue''s price of that day), carried (of an earlier day; the catalogue has forgotten the model), vendor_equivalent (the vendor''s list price for a model bought elsewhere), correction, override, free; NULL when unpriced.';
+COMMENT ON TABLE core.prices IS 'By what events are priced: the evidence that many costs have in common. `price_id` is a digest of the rest.';
+INSERT INTO core.prices (price_id, pricing_status, price_basis) VALUES
+    (md5('reported')::UUID, 'exact', 'reported'), (md5('unpriced')::UUID, 'unpriced', NULL);
+
+CREATE TABLE core.priced_events (
+    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, context_id UUID NOT NULL,
+    machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+    cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
+    recorded_at TIMESTAMPTZ NOT NULL, cost_usd DECIMAL(38, 12), price_id UUID NOT NULL
+);
+COMMENT ON TABLE core.priced_events IS 'Usage events with what they cost, in day order: the view priced_events without its texts.';
 
 CREATE TABLE pricing_snapshots (
     price_provider VARCHAR NOT NULL, price_model VARCHAR NOT NULL, snapshot_day DATE NOT NULL, revision INTEGER NOT NULL,

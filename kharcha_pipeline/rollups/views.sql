@@ -1,7 +1,7 @@
 -- Views for analysts over priced events and rollups. A sum of costs is NULL when nothing in it is priced, and the
 -- number of unpriced events always stands beside it.
 
-CREATE VIEW daily_rollups AS
+CREATE OR REPLACE VIEW daily_rollups AS
 SELECT
     day, provider, model, sum(events)::BIGINT AS events,
     sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
@@ -23,7 +23,7 @@ COMMENT ON COLUMN daily_rollups.reasoning_tokens IS 'Sum of reasoning_tokens, pa
 COMMENT ON COLUMN daily_rollups.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
 COMMENT ON COLUMN daily_rollups.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 
-CREATE VIEW monthly_usage AS
+CREATE OR REPLACE VIEW monthly_usage AS
 SELECT
     date_trunc('month', day)::DATE AS month, source, account, machine, project, provider, model, endpoint,
     sum(events)::BIGINT AS events, sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
@@ -51,7 +51,7 @@ COMMENT ON COLUMN monthly_usage.cost_usd IS 'Cost of the priced events in USD; N
 COMMENT ON COLUMN monthly_usage.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 COMMENT ON COLUMN monthly_usage.active_days IS 'Local days of the month with at least one response in this row.';
 
-CREATE VIEW hourly_usage AS
+CREATE OR REPLACE VIEW hourly_usage AS
 SELECT
     date_trunc('hour', occurred_at) AS hour, day, source, provider, model, count(*) AS events,
     sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
@@ -75,7 +75,7 @@ COMMENT ON COLUMN hourly_usage.reasoning_tokens IS 'Sum of reasoning_tokens, par
 COMMENT ON COLUMN hourly_usage.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
 COMMENT ON COLUMN hourly_usage.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 
-CREATE VIEW usage_daily AS
+CREATE OR REPLACE VIEW usage_daily AS
 SELECT
     day, account AS account_name, model AS model_id, endpoint, sum(events)::BIGINT AS req_count,
     sum(input_tokens)::BIGINT AS input_tokens,
@@ -100,7 +100,7 @@ COMMENT ON COLUMN usage_daily.premium_request_count IS 'Sum of premium_request_c
 COMMENT ON COLUMN usage_daily.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
 COMMENT ON COLUMN usage_daily.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
 
-CREATE VIEW token_usage AS
+CREATE OR REPLACE VIEW token_usage AS
 SELECT
     day AS date, source AS agent, provider, model, machine,
     sum(input_tokens)::BIGINT AS "inputTokens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from importlib import metadata
@@ -20,22 +20,23 @@ import duckdb
 import msgspec
 
 from kharcha_pipeline import __version__, locations
-from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
+from kharcha_pipeline.records import LogFile, Reading, Reject
 from kharcha_pipeline.settings import Settings, SettingsError
+from kharcha_pipeline.sources.families import Families, FoundRecord
 from kharcha_pipeline.sources.scanner import (
     Changes,
     FileToRead,
     Stamp,
     Sweep,
-    batches,
     compare,
     continuation,
     digests,
     places,
+    reading_order,
     stamp,
     sweep_places,
 )
-from kharcha_pipeline.sources.settling import Destination, Families, settle
+from kharcha_pipeline.sources.settling import Destination, settle
 from kharcha_pipeline.sources.source import Source
 from kharcha_pipeline.sources.sweep import error_phrase
 from kharcha_pipeline.sources.whereabouts import (
@@ -47,15 +48,15 @@ from kharcha_pipeline.sources.whereabouts import (
     store_rejects,
     store_whereabouts,
 )
-from kharcha_pipeline.warehouse.spill import remove_spilled, spilled
 from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse
 from kharcha_pipeline.warehouse.zone import is_pinned, pin_machine, pin_zone, pinned_machine, pinned_zone
 
-BATCH_BYTES = 256 * 1024 * 1024
+BATCH_RECORDS = 50_000
 BATCH_FILES = 20_000
+PROGRESS_BYTES = 16 * 1024 * 1024
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes read so far and the bytes to read in all."""
+"""Called with the bytes read so far and the bytes to read in all, now and then."""
 
 
 class LandingResult(msgspec.Struct):
@@ -94,7 +95,7 @@ def land(
         sources: the agents to look for.
         full: read every file from its start again and settle every record again, as after a change of rules.
         trigger: `command` or `dagster`, for `sync_runs`.
-        progress: told about every batch.
+        progress: told now and then, and at the end.
 
     Raises:
         LockTimeoutError: when another landing goes on for too long.
@@ -103,7 +104,6 @@ def land(
     """
     _refuse_mixing(settings)
     with warehouse.landing():
-        remove_spilled(warehouse.directory)
         started = datetime.now(UTC)
         sweep = sweep_places(places(sources, settings))
         result = LandingResult(files_found=len(sweep.files), sweep=sweep)
@@ -111,24 +111,16 @@ def land(
         if changes.moved or changes.gone or changes.returned or unreadable:
             with warehouse.write() as connection:
                 store_whereabouts(connection, changes)
-                result.rejects += store_rejects(connection, unreadable, warehouse.directory)
+                result.rejects += store_rejects(connection, unreadable)
         by_name = {source.name: source for source in sources}
         earliest_ms = _first_instant(zone)
-        landing = _Landing(by_name, Destination(zone, machine, warehouse.directory), result)
-        total = sum(task.new_bytes for task in changes.to_read)
-        work = list(batches(changes.to_read, BATCH_BYTES, BATCH_FILES))
+        landing = _Landing(by_name, Destination(zone, machine), result)
         with _without_collector():
-            for number, batch in enumerate(work, 1):
-                progress(result.bytes_read, total)
-                reads = [_read(by_name[task.file.source], task, earliest_ms, full=full) for task in batch]
-                result.files_read += len(reads)
-                result.bytes_read += sum(task.new_bytes for task in batch)
-                result.unreadable_files += sum(read.status == "unreadable" for read in reads)
+            for reads, is_last in _batches(changes.to_read, by_name, earliest_ms, result, progress, full=full):
                 with warehouse.write() as connection:
                     landing.store(connection, reads)
-                    if number == len(work):
+                    if is_last:
                         _store_run(connection, result, started, trigger, zone)
-            progress(total, total)
             for source in sources if full else ():
                 with warehouse.write() as connection:
                     landing.settle_again(connection, source)
@@ -193,18 +185,44 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-_encode = msgspec.json.Encoder().encode
+def _batches(
+    to_read: Iterable[FileToRead],
+    sources: Mapping[str, Source],
+    earliest_ms: int,
+    result: LandingResult,
+    progress: Progress,
+    *,
+    full: bool,
+) -> Iterator[tuple[list[ReadFile], bool]]:
+    """Reads all files; hands out so many at once that transactions are few and memory bounded; tells the last ones."""
+    tasks = reading_order(to_read)
+    total = sum(task.new_bytes for task in tasks)
+    reads: list[ReadFile] = []
+    records, told = 0, -PROGRESS_BYTES
+    for number, task in enumerate(tasks, 1):
+        if result.bytes_read >= told + PROGRESS_BYTES:
+            told = result.bytes_read
+            progress(told, total)
+        read = _read(sources[task.file.source], task, earliest_ms, full=full)
+        reads.append(read)
+        records += len(read.reading.records)
+        result.files_read += 1
+        result.bytes_read += task.new_bytes
+        result.unreadable_files += read.status == "unreadable"
+        if records >= BATCH_RECORDS or len(reads) >= BATCH_FILES or number == len(tasks):
+            yield reads, number == len(tasks)
+            reads, records = [], 0
+    progress(total, total)
 
 
 def _read(source: Source, task: FileToRead, earliest_ms: int, *, full: bool) -> ReadFile:
     """Reads one file; whatever goes wrong becomes a reject of that file and stops nothing else."""
     try:
-        before = stamp(task.file.path)
-        log_file = continuation(task, full=full)
-        reading = source.read(msgspec.structs.replace(log_file, earliest_ms=earliest_ms))
-        ends = _ends(task, log_file, reading, before)
-        said = [_encode(record.said) for record in reading.records]
-        return ReadFile(task, reading, said, log_file.sequence, *ends)
+        before = stamp(task.file.path) if task.file.mode == "lines" else None
+        log_file = continuation(task, earliest_ms, full=full)
+        reading = source.read(log_file)
+        ends = _ends(task, log_file, reading, before) if before else (b"", b"")
+        return ReadFile(task, reading, log_file.sequence, *ends)
     except FileNotFoundError:
         return ReadFile(task, Reading(), status="gone")  # deleted since it was found: nothing to tell
     except OSError as error:
@@ -222,8 +240,6 @@ def _ends(task: FileToRead, log_file: LogFile, reading: Reading, before: Stamp) 
     Without any, it starts anew. What was read stays: the lines were there.
     """
     path = task.file.path
-    if task.file.mode != "lines":
-        return b"", b""
     ends = digests(path, reading.offset)
     if stamp(path) == before:
         return ends
@@ -236,29 +252,6 @@ def _first_instant(zone: str) -> int:
     return int(datetime(2020, 1, 1, tzinfo=ZoneInfo(zone)).timestamp()) * 1000
 
 
-_Record = tuple[int, UsageRecord, bytes]
-"""A usage record between reading and storing: the number of its file, the record, and what it said as JSON."""
-
-
-class _RecordRow(msgspec.Struct):
-    number: int
-    family: str
-    file_id: int
-    position: int
-    line: int | None
-    said: msgspec.Raw
-
-
-_RECORD_COLUMNS = {
-    "number": "BIGINT",
-    "family": "VARCHAR",
-    "file_id": "BIGINT",
-    "position": "BIGINT",
-    "line": "BIGINT",
-    "said": "JSON",
-}
-
-
 class _Landing:
     """Stores batches of readings; keeps what all batches of one landing share."""
 
@@ -269,66 +262,39 @@ class _Landing:
 
     def store(self, connection: duckdb.DuckDBPyConnection, reads: Sequence[ReadFile]) -> None:
         """One transaction's work: file states, records with their settlement, rejects."""
-        store_files(connection, reads, self.destination.directory)
-        by_source: dict[str, list[_Record]] = defaultdict(list)
+        store_files(connection, reads)
+        by_source: dict[str, list[FoundRecord]] = defaultdict(list)
         for read in reads:
             file_id = read.task.file_id
-            by_source[read.task.file.source].extend(
-                (file_id, record, said) for record, said in zip(read.reading.records, read.said, strict=True)
-            )
-        for name, records in by_source.items():
-            if records:
-                self._store_records(connection, self.sources[name], records)
-        self.result.rejects += store_rejects(
-            connection,
-            [
-                (read.task.file.source, read.task.file.path, reject)
-                for read in reads
-                for reject in read.reading.rejects
-            ],
-            self.destination.directory,
-        )
+            by_source[read.task.file.source].extend([FoundRecord(file_id, one) for one in read.reading.records])
+        for name, found in by_source.items():
+            if found:
+                self._store_records(connection, self.sources[name], found)
+        rejected = [
+            (read.task.file.source, read.task.file.path, reject) for read in reads for reject in read.reading.rejects
+        ]
+        self.result.rejects += store_rejects(connection, rejected)
 
     def _store_records(
-        self, connection: duckdb.DuckDBPyConnection, source: Source, records: Sequence[_Record]
+        self, connection: duckdb.DuckDBPyConnection, source: Source, found: Sequence[FoundRecord]
     ) -> None:
         """Stores the records that are new by content, and settles the families they belong to."""
-        rows = [
-            _RecordRow(number, record.family, file_id, record.position, record.line, msgspec.Raw(said))
-            for number, (file_id, record, said) in enumerate(records)
-        ]
-        with spilled(self.destination.directory, rows, _RECORD_COLUMNS) as staged:
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE staged AS FROM {staged}")
         families = Families(connection, source)
-        families.load("SELECT DISTINCT family FROM staged")
-        repeated = [
-            number
-            for number, (_, record, said) in enumerate(records)
-            if not families.add(record.family, said, record.said)
-        ]
-        landed = len(rows) - len(repeated)
-        if not landed:
+        new = families.add(found)
+        if not new:
             return
-        connection.execute(
-            """
-            INSERT INTO raw.usage_records
-            SELECT ?, md5_number_lower(family), family, file_id, position, line, now(), said
-            FROM staged ANTI JOIN (SELECT unnest(?::BIGINT[]) AS number) USING (number) ORDER BY number
-            """,
-            [source.name, repeated],
-        )
-        self.result.records_landed += landed
+        families.store(new)
+        self.result.records_landed += len(new)
         by_source = self.result.records_by_source
-        by_source[source.name] = by_source.get(source.name, 0) + landed
-        skipped = set(repeated)
-        reasons = dict.fromkeys(families.dependents("SELECT family FROM staged"), "a related record was found")
-        reasons |= {row.family: "a better copy was found" for row in rows if row.number not in skipped}
+        by_source[source.name] = by_source.get(source.name, 0) + len(new)
+        arrived = {record.family: "a better copy was found" for _, record in new}
+        reasons = dict.fromkeys(families.dependents(arrived), "a related record was found") | arrived
         self.result.touched_days.update(settle(connection, families, reasons, self.destination))
 
     def settle_again(self, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
         """Settles every landed record of a source again, as after a change of its rules."""
         families = Families(connection, source)
-        families.load(f"SELECT DISTINCT family FROM raw.usage_records WHERE source = '{source.name}'")
+        families.load_all()
         if families.said:
             reasons = dict.fromkeys(families.said, "settled again under new rules")
             self.result.touched_days.update(settle(connection, families, reasons, self.destination))

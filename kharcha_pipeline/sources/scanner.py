@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -180,8 +180,8 @@ def compare(swept: Sequence[SweptFile], known: Iterable[KnownFile], *, full: boo
     return changes
 
 
-def continuation(task: FileToRead, *, full: bool) -> LogFile:
-    """From where to read a file that is new or has changed.
+def continuation(task: FileToRead, earliest_ms: int, *, full: bool) -> LogFile:
+    """From where to read a file that is new or has changed, and what is too old to be read.
 
     Lines are read on where they ended, when what was read is still in place; a database keeps its reader's state
     while it is the same file; everything else starts anew, under a new sequence if it was rewritten.
@@ -195,6 +195,7 @@ def continuation(task: FileToRead, *, full: bool) -> LogFile:
         sequence=f"{task.file_id}.0",
         account=before.account if before else file.account,
         modified_ms=file.modified_ns // 1_000_000,
+        earliest_ms=earliest_ms,
     )
     if before is None or state is None:
         return fresh
@@ -223,7 +224,7 @@ def _following(sequence: str) -> str:
 
 def digests(path: str, read_to: int) -> tuple[bytes, bytes]:
     """Digests of a file's first bytes and of the bytes just before `read_to`."""
-    with open(path, "rb") as stream:
+    with open(path, "rb", buffering=0) as stream:
         head = stream.read(min(HEAD_BYTES, read_to))
         stream.seek(max(0, read_to - TAIL_BYTES))
         tail = stream.read(min(TAIL_BYTES, read_to))
@@ -239,15 +240,6 @@ def stamp(path: str) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def batches(to_read: Sequence[FileToRead], largest_bytes: int, most_files: int) -> Iterator[list[FileToRead]]:
-    """Splits the work so that each transaction and its memory stay small, whatever the history."""
-    batch: list[FileToRead] = []
-    size = 0
-    for task in sorted(to_read, key=lambda task: (task.file.source, task.file.path)):
-        batch.append(task)
-        size += task.new_bytes
-        if size >= largest_bytes or len(batch) >= most_files:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def reading_order(to_read: Iterable[FileToRead]) -> list[FileToRead]:
+    """The files in the order of their sources and paths: what belongs together is read, and stored, together."""
+    return sorted(to_read, key=lambda task: (task.file.source, task.file.path))

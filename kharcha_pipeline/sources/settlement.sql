@@ -1,54 +1,55 @@
--- Replaces the settled records of the families in `settled_now` where they differ from before.
--- Parameters: $source, $zone (reporting zone), $machine.
-
-CREATE OR REPLACE TEMP TABLE settled_reasons AS
-SELECT md5($source || ':' || identity)::UUID AS event_id, reason FROM settled_now WHERE identity IS NOT NULL;
-
-CREATE OR REPLACE TEMP TABLE settled_after AS
-SELECT
-    md5($source || ':' || identity)::UUID AS event_id,
-    CAST(timezone($zone, make_timestamptz(occurred_at * 1000)) AS DATE) AS day,
-    make_timestamptz(occurred_at * 1000) AS occurred_at,
-    $source AS source, md5_number_lower(family) AS family_key,
-    coalesce(account, '') AS account, coalesce(session_id, '') AS session_id, coalesce(project, '') AS project,
-    coalesce(git_branch, '') AS git_branch, coalesce(is_subagent, false) AS is_subagent,
-    coalesce(provider_raw, '') AS provider_raw, coalesce(model_raw, '') AS model_raw,
-    coalesce(service_tier, 'standard') AS service_tier,
-    coalesce(input_tokens, 0) AS input_tokens, coalesce(output_tokens, 0) AS output_tokens,
-    coalesce(cache_read_tokens, 0) AS cache_read_tokens,
-    coalesce(cache_write_5m_tokens, 0) AS cache_write_5m_tokens,
-    coalesce(cache_write_1h_tokens, 0) AS cache_write_1h_tokens,
-    coalesce(reasoning_tokens, 0) AS reasoning_tokens, coalesce(web_search_requests, 0) AS web_search_requests,
-    reported_cost_usd, coalesce(time_quality, 'exact') AS time_quality, coalesce(model_quality, 'exact') AS model_quality
-FROM settled_now WHERE identity IS NOT NULL;
+-- Replaces the usage events of the families in `families_now` by `settled_now` where they differ, and leaves in `settled_now`
+-- what is new and in `settled_stale` what was replaced. Parameter: $machine, of events that were not known before.
 
 CREATE OR REPLACE TEMP TABLE settled_before AS
-FROM raw.settled_records
-WHERE source = $source AND family_key IN (SELECT DISTINCT md5_number_lower(family) FROM settled_now);
-
-CREATE OR REPLACE TEMP TABLE settled_fresh AS
-FROM settled_after ANTI JOIN settled_before USING (event_id)
-UNION ALL (
-    FROM settled_after SEMI JOIN settled_before USING (event_id)
-    EXCEPT SELECT * EXCLUDE (machine, recorded_at) FROM settled_before
-);
+FROM core.usage_events WHERE family_key IN (SELECT family_key FROM families_now);
 
 CREATE OR REPLACE TEMP TABLE settled_stale AS
-SELECT event_id, day FROM settled_before
-WHERE event_id IN (SELECT event_id FROM settled_fresh) OR event_id NOT IN (SELECT event_id FROM settled_after);
+SELECT event_id, day, machine, recorded_at FROM settled_before AS before WHERE NOT EXISTS (
+    FROM settled_now AS now
+    WHERE now.event_id = before.event_id AND now.day = before.day AND now.occurred_at = before.occurred_at
+        AND now.family_key = before.family_key AND now.context_id = before.context_id
+        AND now.input_tokens = before.input_tokens AND now.output_tokens = before.output_tokens
+        AND now.cache_read_tokens = before.cache_read_tokens
+        AND now.cache_write_5m_tokens = before.cache_write_5m_tokens
+        AND now.cache_write_1h_tokens = before.cache_write_1h_tokens
+        AND now.reasoning_tokens = before.reasoning_tokens AND now.web_search_requests = before.web_search_requests
+        AND now.reported_cost_usd IS NOT DISTINCT FROM before.reported_cost_usd
+);
+
+DELETE FROM settled_now WHERE event_id IN (
+    SELECT event_id FROM settled_before WHERE event_id NOT IN (SELECT event_id FROM settled_stale)
+);
 
 CREATE OR REPLACE TEMP TABLE stale_rows AS
 SELECT event_id, to_json(known) AS row FROM (
-    SELECT * REPLACE (reported_cost_usd::VARCHAR AS reported_cost_usd) FROM raw.normalized_records
+    SELECT * REPLACE (reported_cost_usd::VARCHAR AS reported_cost_usd) FROM usage_events
     WHERE day BETWEEN (SELECT min(day) FROM settled_stale) AND (SELECT max(day) FROM settled_stale)
       AND event_id IN (SELECT event_id FROM settled_stale)
 ) AS known;
 
-DELETE FROM raw.settled_records
+DELETE FROM core.usage_events
 WHERE day BETWEEN (SELECT min(day) FROM settled_stale) AND (SELECT max(day) FROM settled_stale)
   AND event_id IN (SELECT event_id FROM settled_stale);
 
-INSERT INTO raw.settled_records BY NAME
-SELECT fresh.*, coalesce(known.machine, $machine) AS machine, coalesce(known.recorded_at, now()) AS recorded_at
-FROM settled_fresh AS fresh LEFT JOIN settled_before AS known USING (event_id)
-ORDER BY fresh.day, fresh.occurred_at, fresh.event_id;
+INSERT INTO core.usage_events BY NAME
+SELECT now.*, coalesce(known.machine, $machine) AS machine, coalesce(known.recorded_at, now()) AS recorded_at
+FROM settled_now AS now LEFT JOIN settled_stale AS known USING (event_id)
+ORDER BY now.day, now.occurred_at, now.event_id;
+
+-- Logs what became of the events that were known before: one row per event that changed or was withdrawn.
+INSERT INTO event_changes (event_id, changed_at, subject, reason, before, after)
+SELECT
+    event_id, now(), 'event',
+    CASE WHEN became.row IS NULL THEN 'found to be a copy of another response' ELSE became.reason END,
+    was.row, became.row
+FROM stale_rows AS was
+LEFT JOIN (
+    SELECT event_id, to_json(known) AS row, reason FROM (
+        SELECT * REPLACE (reported_cost_usd::VARCHAR AS reported_cost_usd) FROM usage_events
+        WHERE day BETWEEN (SELECT min(day) FROM settled_now) AND (SELECT max(day) FROM settled_now)
+          AND event_id IN (SELECT event_id FROM stale_rows)
+    ) AS known
+    JOIN (SELECT event_id, reason FROM settled_now JOIN families_now USING (family_key)) USING (event_id)
+) AS became USING (event_id)
+ORDER BY event_id;

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import duckdb
 import msgspec
 
 from kharcha_pipeline.records import Reading, Reject
 from kharcha_pipeline.sources.scanner import Changes, FileState, FileToRead, KnownFile, Sweep
-from kharcha_pipeline.warehouse.spill import spilled
+from kharcha_pipeline.warehouse.columns import handed_over
 
 
 class ReadFile(msgspec.Struct):
-    """One file that was read, or could not be. `said` holds what each of the reading's records said, as JSON."""
+    """One file that was read, or could not be."""
 
     task: FileToRead
     reading: Reading
-    said: list[bytes] = []
     sequence: str = ""
     head: bytes = b""
     tail: bytes = b""
@@ -77,70 +75,54 @@ def store_whereabouts(connection: duckdb.DuckDBPyConnection, changes: Changes) -
         )
 
 
-class _FileRow(msgspec.Struct):
-    file_id: int
-    source: str
-    account: str
-    path: str
-    mode: str
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    read_to: int
-    lines: int
-    pending: int
-    status: str
-    sequence: str
-    head: str
-    tail: str
-    state: msgspec.Raw
-
-
 _FILE_COLUMNS = {
-    name: "VARCHAR"
-    if kind is str
-    else "JSON"
-    if kind is msgspec.Raw
-    else "UBIGINT"
-    if name in ("device", "inode")
-    else "BIGINT"
-    for name, kind in ((field.name, field.type) for field in msgspec.structs.fields(_FileRow))
+    "file_id": "BIGINT",
+    "source": "VARCHAR",
+    "account": "VARCHAR",
+    "path": "VARCHAR",
+    "mode": "VARCHAR",
+    "device": "UBIGINT",
+    "inode": "UBIGINT",
+    "size": "BIGINT",
+    "modified_ns": "BIGINT",
+    "read_to": "BIGINT",
+    "lines": "BIGINT",
+    "pending": "BIGINT",
+    "status": "VARCHAR",
 }
+_STATE_COLUMNS = {"file_id": "BIGINT", "sequence": "VARCHAR", "head": "BLOB", "tail": "BLOB", "state": "VARCHAR"}
 
 
-def store_files(connection: duckdb.DuckDBPyConnection, reads: Sequence[ReadFile], directory: Path) -> None:
+def store_files(connection: duckdb.DuckDBPyConnection, reads: Sequence[ReadFile]) -> None:
     """Stores how far every file was read; a file that could not be read keeps its place and is tried again."""
-    rows = []
+    files, states = [], []
     for read in reads:
         task, reading, file, before = read.task, read.reading, read.task.file, read.task.before
         if read.status == "gone":
             continue
-        failed = read.status == "unreadable"
-        kept = task.state or FileState(f"{task.file_id}.0")
-        rows.append(
-            _FileRow(
-                file_id=task.file_id,
-                source=file.source,
-                account=file.account,
-                path=file.path,
-                mode=file.mode,
-                device=file.device,
-                inode=file.inode,
-                size=file.size,
-                modified_ns=file.modified_ns,
-                read_to=(before.read_to if before else 0) if failed else reading.offset,
-                lines=(before.lines if before else 0) if failed else reading.line,
-                pending=reading.pending,
-                status=read.status,
-                sequence=kept.sequence if failed else read.sequence,
-                head=(kept.head if failed else read.head).hex(),
-                tail=(kept.tail if failed else read.tail).hex(),
-                state=msgspec.Raw(msgspec.json.encode(kept.state if failed else reading.state)),
-            )
+        read_to, lines, state = (
+            reading.offset,
+            reading.line,
+            FileState(read.sequence, read.head, read.tail, reading.state),
         )
-    with spilled(directory, rows, _FILE_COLUMNS) as staged:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE files_now AS FROM {staged}")
+        if read.status == "unreadable":
+            read_to, lines = (before.read_to, before.lines) if before else (0, 0)
+            state = task.state or FileState(f"{task.file_id}.0")
+        files.append(
+            (
+                task.file_id, file.source, file.account, file.path, file.mode, file.device, file.inode, file.size,
+                file.modified_ns, read_to, lines, reading.pending, read.status,
+            )
+        )  # fmt: skip
+        if (
+            task.state is not None or file.mode != "document"
+        ):  # of a document that never changed there is nothing to know
+            said = msgspec.json.encode(state.state).decode()
+            states.append((task.file_id, state.sequence, state.head, state.tail, said))
+    if not files:
+        return
+    with handed_over(connection, "files_given", _FILE_COLUMNS, list(zip(*files, strict=True))):
+        connection.execute("CREATE OR REPLACE TEMP TABLE files_now AS FROM files_given")
     connection.execute(
         """
         INSERT INTO log_files
@@ -153,12 +135,9 @@ def store_files(connection: duckdb.DuckDBPyConnection, reads: Sequence[ReadFile]
             pending = excluded.pending, status = excluded.status, last_read_at = excluded.last_read_at
         """
     )
-    connection.execute(
-        """
-        INSERT OR REPLACE INTO operations.file_states
-        SELECT file_id, sequence, unhex(head), unhex(tail), state FROM files_now
-        """
-    )
+    if states:
+        with handed_over(connection, "states_given", _STATE_COLUMNS, list(zip(*states, strict=True))):
+            connection.execute("INSERT OR REPLACE INTO operations.file_states FROM states_given")
     connection.execute(
         """
         UPDATE rejects SET resolved_at = now()
@@ -168,37 +147,27 @@ def store_files(connection: duckdb.DuckDBPyConnection, reads: Sequence[ReadFile]
     )
 
 
-class _RejectRow(msgspec.Struct):
-    source: str
-    path: str
-    line: int | None
-    position: int | None
-    reason: str
-
-
 _REJECT_COLUMNS = {
     "source": "VARCHAR",
     "path": "VARCHAR",
-    "line": "BIGINT",
-    "position": "BIGINT",
+    "line": "BIGINT NULL",
+    "position": "BIGINT NULL",
     "reason": "VARCHAR",
 }
 
 
-def store_rejects(
-    connection: duckdb.DuckDBPyConnection, rejected: Sequence[tuple[str, str, Reject]], directory: Path
-) -> int:
+def store_rejects(connection: duckdb.DuckDBPyConnection, rejected: Sequence[tuple[str, str, Reject]]) -> int:
     """Stores rejects that are not known yet and returns how many there were."""
     if not rejected:
         return 0
-    rows = [_RejectRow(source, path, item.line, item.position, item.reason) for source, path, item in rejected]
+    rows = [(source, path, item.line, item.position, item.reason) for source, path, item in rejected]
     before = _number_of_rejects(connection)
-    with spilled(directory, rows, _REJECT_COLUMNS) as staged:
+    with handed_over(connection, "rejects_given", _REJECT_COLUMNS, list(zip(*rows, strict=True))):
         connection.execute(
-            f"""
+            """
             INSERT INTO rejects
             SELECT *, now(), NULL FROM (
-                SELECT DISTINCT source, path, line, position, reason FROM {staged}
+                SELECT DISTINCT source, path, line, position, reason FROM rejects_given
                 EXCEPT SELECT source, path, line, position, reason FROM rejects WHERE resolved_at IS NULL
             ) ORDER BY path, position
             """

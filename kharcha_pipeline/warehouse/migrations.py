@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +25,26 @@ class Migration(NamedTuple):
     """One step: the schema version it leads to, and the statements that lead there from the version before.
 
     They run within the transaction of the first write, so they must not begin or end one. Where a stage's result
-    changes, they raise `wanted` in `operations.wanted_days`, and the next sync builds those days again.
+    changes, they raise `wanted` in `operations.wanted_days`, and the next sync builds those days again. Views are not
+    theirs: all of them are made anew after the last step. `before` is what SQL cannot do; it runs first.
     """
 
     version: int
     sql: str
+    before: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None
 
 
-MIGRATIONS: list[Migration] = []
+def _sql(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _batch_raw_records(connection: duckdb.DuckDBPyConnection) -> None:
+    from kharcha_pipeline.warehouse.to_version_2 import batch_raw_records  # what it needs is seldom needed
+
+    batch_raw_records(connection)
+
+
+MIGRATIONS: list[Migration] = [Migration(2, _sql("to_version_2.sql"), _batch_raw_records)]
 """In the order of their versions, without a gap. A released one is never changed."""
 
 
@@ -47,6 +61,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:
     """
     for migration in MIGRATIONS:
         if migration.version > version:
+            migration.before(connection)
             connection.execute(migration.sql)
     connection.execute("UPDATE operations.facts SET value = ? WHERE name = 'schema_version'", [str(newest_version())])
 

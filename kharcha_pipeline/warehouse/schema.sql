@@ -1,7 +1,12 @@
--- The warehouse, version 1. `main` is what analysts see in the published copy; `raw` and `operations` stay here.
--- Event-sized tables have no primary key or index: uniqueness comes from how rows are written, and is checked.
+-- The tables of the warehouse, version 2. `main` is what analysts see in the published copy, `core` what its views of events
+-- are made of; `raw` and `operations` stay here. Views are in files of their own: they hold nothing, and are made anew by
+-- every migration.
+-- Event-sized tables have no primary key or index: uniqueness comes from how rows are written, and is checked. They hold
+-- numbers alone. A text column costs five times as much to write as one of numbers, and what texts say about an event
+-- (its session, project, model, price) repeats, so it stands once, in `core.contexts` and `core.prices`.
 
 CREATE SCHEMA raw;
+CREATE SCHEMA core;
 CREATE SCHEMA operations;
 
 -- ---------------------------------------------------------------------------------------------- operations
@@ -25,93 +30,40 @@ COMMENT ON TABLE operations.file_states IS 'How to go on reading a log file: dig
 
 -- ----------------------------------------------------------------------------------------------------- raw
 
+CREATE SEQUENCE raw.batch_ids;
 CREATE TABLE raw.usage_records (
-    source VARCHAR NOT NULL, family_key UBIGINT NOT NULL, family VARCHAR NOT NULL USING COMPRESSION zstd, file_id BIGINT NOT NULL,
-    position BIGINT NOT NULL, line BIGINT, landed_at TIMESTAMPTZ NOT NULL, said JSON NOT NULL USING COMPRESSION zstd
+    batch_id BIGINT NOT NULL, source VARCHAR NOT NULL, landed_at TIMESTAMPTZ NOT NULL, records BIGINT NOT NULL, said BLOB NOT NULL
 );
-COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever. `family` names the identity group, `family_key` is its hash.';
+COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever: batches of records in order of their arrival. `said` is JSON, compressed with zstd: a list of [file_id, position, line, family, record]. `family` names the identity group.';
+
+CREATE TABLE raw.family_batches (family_key UBIGINT NOT NULL, batch_id BIGINT NOT NULL);
+COMMENT ON TABLE raw.family_batches IS 'Which batches hold records of an identity group. `family_key` is a hash of source and family.';
 
 CREATE TABLE raw.related_families (source VARCHAR NOT NULL, family VARCHAR NOT NULL, related VARCHAR NOT NULL);
 COMMENT ON TABLE raw.related_families IS 'Which identity groups must be settled again when another one grows (a fork and its parent).';
 
-CREATE TABLE raw.settled_records (
-    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, source VARCHAR NOT NULL,
-    family_key UBIGINT NOT NULL, account VARCHAR NOT NULL, machine VARCHAR NOT NULL, session_id VARCHAR NOT NULL,
-    project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL,
-    provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, service_tier VARCHAR NOT NULL,
-    input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
-    cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL, reasoning_tokens BIGINT NOT NULL,
-    web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
-    time_quality VARCHAR NOT NULL, model_quality VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL
-);
-COMMENT ON TABLE raw.settled_records IS 'One row per billed response after all copies of it were compared; names as logged, in day order.';
+-- ---------------------------------------------------------------------------------------------------- core
 
-CREATE TABLE raw.model_names (
-    source VARCHAR NOT NULL, provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL,
-    provider VARCHAR NOT NULL, model VARCHAR NOT NULL, route VARCHAR NOT NULL, service_tier VARCHAR,
-    PRIMARY KEY (source, provider_raw, model_raw)
+CREATE TABLE core.contexts (
+    context_id UUID NOT NULL, source VARCHAR NOT NULL, account VARCHAR NOT NULL, session_id VARCHAR NOT NULL,
+    project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL, provider VARCHAR NOT NULL,
+    model VARCHAR NOT NULL, provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, route VARCHAR NOT NULL,
+    endpoint VARCHAR NOT NULL, service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL,
+    premium_request_count DECIMAL(18, 4) NOT NULL, time_quality VARCHAR NOT NULL, model_quality VARCHAR NOT NULL,
+    evidence VARCHAR NOT NULL
 );
-CREATE VIEW raw.normalized_records AS
-SELECT
-    event_id, day, occurred_at, source, account, machine, session_id, project, git_branch, is_subagent,
-    provider, model, provider_raw, model_raw, route, '' AS endpoint,
-    -- a speed written into the model's name says more than the absence of a tier beside it
-    CASE WHEN settled.service_tier = 'standard' THEN coalesce(names.service_tier, 'standard') ELSE settled.service_tier END
-        AS service_tier,
-    'ok' AS status, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
-    reasoning_tokens, web_search_requests, 0::DECIMAL(18, 4) AS premium_request_count, reported_cost_usd,
-    time_quality, model_quality, 'message' AS evidence, recorded_at
-FROM raw.settled_records AS settled
-JOIN raw.model_names AS names USING (source, provider_raw, model_raw);
-COMMENT ON VIEW raw.normalized_records IS 'Settled records under their normalized names: what usage_events is built from, day by day.';
+COMMENT ON TABLE core.contexts IS 'What many events have in common: where they come from, names as logged and normalized. `context_id` is a digest of the rest.';
 
-COMMENT ON TABLE raw.model_names IS 'Normalized names of every pair of raw names that was ever seen, made by syntax alone.';
+CREATE TABLE core.usage_events (
+    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, family_key UBIGINT NOT NULL,
+    context_id UUID NOT NULL, machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+    cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
+    recorded_at TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE core.usage_events IS 'One row per billed response after all copies of it were compared, in day order: the view usage_events without its texts.';
 
 -- ---------------------------------------------------------------------------------------------------- main
-
-CREATE TABLE usage_events (
-    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, source VARCHAR NOT NULL,
-    account VARCHAR NOT NULL, machine VARCHAR NOT NULL, session_id VARCHAR NOT NULL, project VARCHAR NOT NULL,
-    git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL, provider VARCHAR NOT NULL, model VARCHAR NOT NULL,
-    provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, route VARCHAR NOT NULL, endpoint VARCHAR NOT NULL,
-    service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
-    cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
-    reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, premium_request_count DECIMAL(18, 4) NOT NULL,
-    reported_cost_usd DECIMAL(38, 12), time_quality VARCHAR NOT NULL, model_quality VARCHAR NOT NULL,
-    evidence VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL
-);
-COMMENT ON TABLE usage_events IS 'One row per billed model response, deduplicated over all files, with disjoint token counts and normalized names.';
-COMMENT ON COLUMN usage_events.event_id IS 'Identity of the response: the same wherever and however often it was logged. Holds no day, path or zone.';
-COMMENT ON COLUMN usage_events.day IS 'Local day of occurred_at in the reporting zone.';
-COMMENT ON COLUMN usage_events.occurred_at IS 'Instant of the response.';
-COMMENT ON COLUMN usage_events.source IS 'The agent whose log said so: claude-code, codex, opencode, kimi.';
-COMMENT ON COLUMN usage_events.account IS 'Label given to the log root in the settings, else empty.';
-COMMENT ON COLUMN usage_events.machine IS 'Label of this machine from the settings, else a random id; never the host name.';
-COMMENT ON COLUMN usage_events.session_id IS 'Session as logged, else the name of its file.';
-COMMENT ON COLUMN usage_events.project IS 'Working directory as logged, else empty.';
-COMMENT ON COLUMN usage_events.git_branch IS 'Git branch as logged, else empty.';
-COMMENT ON COLUMN usage_events.is_subagent IS 'Whether a subagent made the request.';
-COMMENT ON COLUMN usage_events.provider IS 'Vendor of the model.';
-COMMENT ON COLUMN usage_events.model IS 'Model, from the raw name by syntax alone; never depends on a price list.';
-COMMENT ON COLUMN usage_events.provider_raw IS 'Provider as logged.';
-COMMENT ON COLUMN usage_events.model_raw IS 'Model as logged.';
-COMMENT ON COLUMN usage_events.route IS 'How the model was bought when not from its vendor (openrouter, github-copilot, amazon-bedrock), else empty.';
-COMMENT ON COLUMN usage_events.endpoint IS 'API endpoint; empty for agent logs.';
-COMMENT ON COLUMN usage_events.service_tier IS 'standard, batch, flex, priority or fast.';
-COMMENT ON COLUMN usage_events.status IS 'ok, error or aborted; agent logs hold only ok.';
-COMMENT ON COLUMN usage_events.input_tokens IS 'Prompt tokens at the full rate: neither read from nor written to a cache.';
-COMMENT ON COLUMN usage_events.output_tokens IS 'All completion tokens, reasoning included.';
-COMMENT ON COLUMN usage_events.cache_read_tokens IS 'Prompt tokens served from a cache.';
-COMMENT ON COLUMN usage_events.cache_write_5m_tokens IS 'Prompt tokens written to a cache for five minutes, or for an unknown time.';
-COMMENT ON COLUMN usage_events.cache_write_1h_tokens IS 'Prompt tokens written to a cache for one hour.';
-COMMENT ON COLUMN usage_events.reasoning_tokens IS 'Reasoning tokens, for information: they are part of output_tokens.';
-COMMENT ON COLUMN usage_events.web_search_requests IS 'Searches done by the vendor, billed per thousand.';
-COMMENT ON COLUMN usage_events.premium_request_count IS 'Premium requests of plans that count them; 0 for agent logs.';
-COMMENT ON COLUMN usage_events.reported_cost_usd IS 'Cost in USD as the agent wrote it, untouched; NULL when it wrote none.';
-COMMENT ON COLUMN usage_events.time_quality IS 'exact, neighbour (the time of the record beside it) or mtime (the time of the file).';
-COMMENT ON COLUMN usage_events.model_quality IS 'exact, configured (from the agent''s settings), fallback or none.';
-COMMENT ON COLUMN usage_events.evidence IS 'message: one response seen by itself. aggregate: a sum somebody else made.';
-COMMENT ON COLUMN usage_events.recorded_at IS 'When this warehouse first knew the response.';
 
 CREATE SEQUENCE event_change_ids;
 CREATE TABLE event_changes (
@@ -126,26 +78,6 @@ COMMENT ON COLUMN event_changes.subject IS 'event (the event itself) or price (o
 COMMENT ON COLUMN event_changes.reason IS 'Why, as a fixed phrase.';
 COMMENT ON COLUMN event_changes.before IS 'The row before, as JSON; NULL when there was none.';
 COMMENT ON COLUMN event_changes.after IS 'The row after, as JSON; NULL when the event was found to be a copy of another one.';
-
-CREATE MACRO events_as_of(instant) AS TABLE
-WITH first_change_after AS (
-    SELECT event_id, arg_min(before, change_id) AS before FROM event_changes
-    WHERE subject = 'event' AND changed_at > instant GROUP BY event_id
-), restored AS (
-    SELECT unnest(json_transform(before, '{
-        "event_id": "UUID", "day": "DATE", "occurred_at": "TIMESTAMPTZ", "source": "VARCHAR", "account": "VARCHAR",
-        "machine": "VARCHAR", "session_id": "VARCHAR", "project": "VARCHAR", "git_branch": "VARCHAR",
-        "is_subagent": "BOOLEAN", "provider": "VARCHAR", "model": "VARCHAR", "provider_raw": "VARCHAR",
-        "model_raw": "VARCHAR", "route": "VARCHAR", "endpoint": "VARCHAR", "service_tier": "VARCHAR", "status": "VARCHAR",
-        "input_tokens": "BIGINT", "output_tokens": "BIGINT", "cache_read_tokens": "BIGINT",
-        "cache_write_5m_tokens": "BIGINT", "cache_write_1h_tokens": "BIGINT", "reasoning_tokens": "BIGINT",
-        "web_search_requests": "BIGINT", "premium_request_count": "DECIMAL(18,4)", "reported_cost_usd": "DECIMAL(38,12)",
-        "time_quality": "VARCHAR", "model_quality": "VARCHAR", "evidence": "VARCHAR", "recorded_at": "TIMESTAMPTZ"
-    }')) FROM first_change_after
-)
-FROM usage_events WHERE recorded_at <= instant AND event_id NOT IN (SELECT event_id FROM first_change_after)
-UNION ALL BY NAME
-FROM restored WHERE recorded_at <= instant;
 
 CREATE TABLE session_usage (
     dedupe_key VARCHAR NOT NULL, source VARCHAR NOT NULL, session_id VARCHAR NOT NULL, provider VARCHAR NOT NULL,

@@ -22,12 +22,16 @@ from kharcha_pipeline.warehouse.ledger import half_built_days
 from kharcha_pipeline.warehouse.lock import exclusive
 from kharcha_pipeline.warehouse.migrations import FIRST_VERSION, keep_copy, migrate, newest_version
 
-_SCHEMAS = (
+_TABLES = (
     ("kharcha_pipeline.warehouse", "schema.sql"),
     ("kharcha_pipeline.pricing", "schema.sql"),
+)
+_VIEWS = (
+    ("kharcha_pipeline.events", "usage_events.sql"),
+    ("kharcha_pipeline.pricing", "views.sql"),
     ("kharcha_pipeline.rollups", "views.sql"),
 )
-"""Who declares tables, in order of creation. Each room keeps the SQL of the tables it alone writes."""
+"""Who declares tables and views, in order of creation. Each room keeps the SQL of the tables it alone writes."""
 
 
 _COUNT_CHANGE = "UPDATE operations.facts SET value = (value::BIGINT + 1)::VARCHAR WHERE name = 'changes'"
@@ -259,7 +263,12 @@ def _ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
         if _is_outdated(connection):
             _bring_up_to_date(connection)
         return
-    for package, name in _SCHEMAS:
+    create_schema(connection)
+
+
+def create_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes all tables and views in an empty database."""
+    for package, name in _TABLES + _VIEWS:
         connection.execute(_resource(package, name))
     connection.execute(
         "INSERT INTO operations.facts VALUES ('schema_version', ?), ('changes', '0')", [str(newest_version())]
@@ -293,6 +302,8 @@ def _bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> None:
     version = _version(connection)
     try:
         migrate(connection, version)
+        for package, name in _VIEWS:
+            connection.execute(_resource(package, name))
     except duckdb.Error as error:
         raise WarehouseError(
             f"The warehouse could not be brought from schema version {version} to {newest_version()}: "

@@ -59,12 +59,12 @@ def test_every_check_passes_on_what_was_built(location: Location) -> None:
 @pytest.mark.parametrize(
     ("found_by", "sql"),
     [
-        (UNIQUE, "INSERT INTO usage_events FROM usage_events LIMIT 1"),
+        (UNIQUE, "INSERT INTO core.usage_events FROM core.usage_events LIMIT 1"),
         (FROZEN, "UPDATE pricing_rates SET output_per_mtok = output_per_mtok + 1"),
         (FROZEN, "DELETE FROM pricing_rates"),
-        (ONCE, f"DELETE FROM priced_events WHERE day = '{DAY}'"),
-        (NULLS, "UPDATE priced_events SET cost_usd = 0"),
-        (NULLS, "UPDATE priced_events SET cost_usd = NULL"),
+        (ONCE, f"DELETE FROM core.priced_events WHERE day = '{DAY}'"),
+        (NULLS, "UPDATE core.priced_events SET cost_usd = 0"),
+        (NULLS, "UPDATE core.priced_events SET cost_usd = NULL"),
         (SESSIONS, "UPDATE session_usage SET cost_usd = cost_usd + 0.000000000001"),
         (SESSIONS, f"DELETE FROM session_usage WHERE day = '{DAY}'"),
         (DAYS, "UPDATE daily_usage SET unpriced_events = 1"),

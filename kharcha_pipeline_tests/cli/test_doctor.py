@@ -35,7 +35,7 @@ def test_a_healthy_warehouse_passes_every_check(synced: Terminal) -> None:
     found = findings(synced)
     assert found["failed"] == []
     for text in (
-        "The warehouse can be read (schema 1).",
+        "The warehouse can be read (schema 2).",
         "Days are those of UTC.",
         "No day is waiting to be built.",
         "The published tables are up to date.",
@@ -103,7 +103,7 @@ def test_a_missing_published_database_fails(own: Terminal) -> None:
     ("damage", "says"),
     [
         (
-            "INSERT INTO priced_events SELECT * FROM priced_events LIMIT 1",
+            "INSERT INTO core.priced_events SELECT * FROM core.priced_events LIMIT 1",
             "1 response in the tables more than once.",
         ),
         (
@@ -119,7 +119,7 @@ def test_a_missing_published_database_fails(own: Terminal) -> None:
             "Tokens or cost of 1 day differ between the tables, first on 2026-11-03.",
         ),
         (
-            "UPDATE priced_events SET pricing_status = 'exact' WHERE cost_usd IS NULL",
+            "UPDATE core.prices SET pricing_status = 'exact' WHERE price_id = md5('unpriced')::UUID",
             "1 response with a cost that contradicts its pricing status.",
         ),
     ],

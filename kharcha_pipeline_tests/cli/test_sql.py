@@ -51,7 +51,7 @@ def test_a_query_can_come_from_the_standard_input(synced: Terminal) -> None:
     "query",
     [
         "INSERT INTO daily_usage SELECT * FROM daily_usage",
-        "DELETE FROM priced_events",
+        "DELETE FROM core.priced_events",
         "DROP TABLE priced_events",
         "CREATE TABLE mine AS SELECT 1",
         "COPY priced_events TO '{tmp}/stolen.csv'",

@@ -25,7 +25,7 @@ IMPORT DATABASE '{out}/c'
 ATTACH '{out}/x.duckdb' AS x
 ATTACH '{data}/warehouse.duckdb' AS x
 ATTACH '{data}/kharcha.duckdb' AS x (READ_WRITE)
-ATTACH '{data}/kharcha.duckdb' AS x; DELETE FROM x.priced_events
+ATTACH '{data}/kharcha.duckdb' AS x; DELETE FROM x.core.priced_events
 ATTACH '{data}/kharcha.duckdb.wal' AS x
 FROM read_csv('/etc/passwd')
 FROM read_text('/etc/passwd')
@@ -80,10 +80,10 @@ CREATE SCHEMA mine
 CREATE SEQUENCE mine
 CREATE INDEX mine ON priced_events (day)
 ALTER TABLE priced_events ADD COLUMN mine INTEGER
-UPDATE priced_events SET cost_usd = 0
-DELETE FROM priced_events
+UPDATE core.priced_events SET cost_usd = 0
+DELETE FROM core.priced_events
 TRUNCATE priced_events
-INSERT INTO priced_events FROM priced_events
+INSERT INTO core.priced_events FROM core.priced_events
 COMMENT ON TABLE priced_events IS 'mine'
 DROP VIEW daily_rollups
 FROM connection

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from kharcha_pipeline.pricing import json_rows
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.priced_events import PricedResult, build_priced_events
 from kharcha_pipeline.pricing.snapshots import CaptureResult, capture_snapshots
+from kharcha_pipeline.warehouse.warehouse import create_schema
 
 TODAY = date(2026, 11, 22)
 
@@ -44,9 +44,10 @@ class Ledger:
 
     def add_all(self, events: list[dict[str, Any]]) -> list[str]:
         """Adds usage events made by `event`, in one statement; returns their ids."""
-        columns = {row[0]: row[1] for row in self.query("DESCRIBE usage_events")}
-        rows = [[event[name] for name in columns] for event in events]
-        json_rows.insert(self.connection, "usage_events", columns, rows)
+        for table in ("core.contexts", "core.usage_events"):
+            columns = {row[0]: row[1] for row in self.query(f"DESCRIBE {table}")}
+            rows = [[event[name] for name in columns] for event in events]
+            json_rows.insert(self.connection, table, columns, rows)
         return [event["event_id"] for event in events]
 
     def event(self, model: str, at: str | datetime, **values: Any) -> dict[str, Any]:
@@ -57,6 +58,8 @@ class Ledger:
         provider_raw = values.pop("provider_raw", "")
         named = names(source, provider_raw, model)
         return {
+            "context_id": str(uuid.uuid4()),
+            "family_key": 0,
             "event_id": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((model, moment, sorted(values.items()), source)))),
             "day": moment.date(),
             "occurred_at": moment,
@@ -125,8 +128,7 @@ def warehouse(path: str = ":memory:") -> duckdb.DuckDBPyConnection:
     """A new database with the tables of the warehouse."""
     connection = duckdb.connect(path)
     connection.execute("SET TimeZone = 'UTC'")
-    for package in ("kharcha_pipeline.warehouse", "kharcha_pipeline.pricing"):
-        connection.execute(resources.files(package).joinpath("schema.sql").read_text(encoding="utf-8"))
+    create_schema(connection)
     return connection
 
 

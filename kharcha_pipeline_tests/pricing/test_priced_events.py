@@ -355,7 +355,7 @@ def test_building_again_and_in_any_order_changes_nothing(ledger: Ledger) -> None
 def test_an_event_that_left_a_day_leaves_its_price(ledger: Ledger) -> None:
     ledger.add("gpt-5", "2026-03-01T12:00", input_tokens=1)
     ledger.price()
-    ledger.connection.execute("DELETE FROM usage_events")
+    ledger.connection.execute("DELETE FROM core.usage_events")
     ledger.build([date(2026, 3, 1)])
     assert ledger.contents() == []
 
@@ -420,7 +420,7 @@ TOKENS = st.integers(0, 10**12)
 @given(st.tuples(TOKENS, TOKENS, TOKENS, TOKENS, TOKENS), st.sampled_from(("claude-opus-4-5", "gpt-5", "kimi-k3")))
 @settings(max_examples=20, deadline=None)
 def test_a_cost_is_the_exact_sum_of_its_parts(bulk: Ledger, tokens: tuple[int, ...], model: str) -> None:
-    bulk.connection.execute("DELETE FROM usage_events")
+    bulk.connection.execute("DELETE FROM core.usage_events")
     counts = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
     usages = [
         dict(zip(counts, tokens, strict=True)),

@@ -101,7 +101,7 @@ def test_a_zone_that_changes_while_logs_are_read_leaves_no_event_on_a_day_of_the
     assert started[0].wait() == 0
     machine.sync()
     zone = ZoneInfo("Pacific/Auckland")
-    for day, instant in machine.raw("SELECT day, occurred_at FROM raw.settled_records"):
+    for day, instant in machine.raw("SELECT day, occurred_at FROM core.usage_events"):
         assert instant.astimezone(zone).date() == day
     assert_consistent(machine)
 
