@@ -32,23 +32,40 @@ MODELS = (
 DAYS_AT_ONCE = 50
 MICROSECONDS_OF_A_DAY = 86_400_000_000
 
-RECORDS = """
-INSERT INTO raw.settled_records BY NAME
-SELECT
-    md5(number::VARCHAR)::UUID AS event_id, $first::DATE + (number // $per_day)::INTEGER AS day,
-    make_timestamptz(epoch_us(day::TIMESTAMP) + (number % $per_day) * ($microseconds // $per_day)) AS occurred_at,
-    models[1 + number % len(models)].source AS source, hash(number) AS family_key, '' AS account,
-    'bench' AS machine, 'session ' || number // 97 AS session_id, '/home/sam/project-' || number % 23 AS project,
-    'main' AS git_branch, number % 11 = 0 AS is_subagent,
-    models[1 + number % len(models)].provider_raw AS provider_raw,
-    models[1 + number % len(models)].model_raw AS model_raw, 'standard' AS service_tier,
-    number * 7919 % 4001 AS input_tokens, number * 104729 % 2003 AS output_tokens,
-    number * 1299709 % 90001 AS cache_read_tokens, number * 611953 % 9001 AS cache_write_5m_tokens,
-    0 AS cache_write_1h_tokens, 0 AS reasoning_tokens, 0 AS web_search_requests, NULL AS reported_cost_usd,
-    'exact' AS time_quality, 'exact' AS model_quality, now() AS recorded_at
-FROM range($from, $to) AS numbers(number),
-    (SELECT $models::STRUCT(source VARCHAR, provider_raw VARCHAR, model_raw VARCHAR)[] AS models)
-ORDER BY number
+INVENTED = """
+CREATE OR REPLACE TEMP TABLE invented AS
+SELECT *, md5(concat_ws(' ', session_id, model_raw, is_subagent))::UUID AS digest FROM (
+    SELECT
+        md5(number::VARCHAR)::UUID AS event_id, $first::DATE + (number // $per_day)::INTEGER AS day,
+        make_timestamptz(epoch_us(day::TIMESTAMP) + (number % $per_day) * ($microseconds // $per_day)) AS occurred_at,
+        hash(number) AS family_key, '' AS account, 'bench' AS machine, 'session ' || number // 97 AS session_id,
+        '/home/sam/project-' || number // 97 % 23 AS project, 'main' AS git_branch, number % 11 = 0 AS is_subagent,
+        unnest(models[1 + number % len(models)]), '' AS endpoint, 'standard' AS service_tier, 'ok' AS status,
+        0 AS premium_request_count, number * 7919 % 4001 AS input_tokens, number * 104729 % 2003 AS output_tokens,
+        number * 1299709 % 90001 AS cache_read_tokens, number * 611953 % 9001 AS cache_write_5m_tokens,
+        0 AS cache_write_1h_tokens, 0 AS reasoning_tokens, 0 AS web_search_requests, NULL AS reported_cost_usd,
+        'exact' AS time_quality, 'exact' AS model_quality, 'message' AS evidence, now() AS recorded_at
+    FROM range($from, $to) AS numbers(number), (
+        SELECT $models::STRUCT(
+            source VARCHAR, provider_raw VARCHAR, model_raw VARCHAR, provider VARCHAR, model VARCHAR, route VARCHAR
+        )[] AS models
+    )
+);
+"""
+STORED = """
+INSERT INTO core.contexts BY NAME
+SELECT nextval('core.context_ids') AS context_id, * FROM (
+    SELECT DISTINCT digest, source, account, session_id, project, git_branch, is_subagent, provider, model,
+        provider_raw, model_raw, route, endpoint, service_tier, status, premium_request_count, time_quality,
+        model_quality, evidence
+    FROM invented ANTI JOIN core.contexts USING (digest) ORDER BY session_id
+);
+INSERT INTO core.usage_events BY NAME
+SELECT event_id, day, occurred_at, family_key, context_id, machine, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, web_search_requests, reported_cost_usd,
+    recorded_at
+FROM invented JOIN core.contexts USING (digest) ORDER BY day, occurred_at, event_id;
+DROP TABLE invented
 """
 
 
@@ -62,27 +79,24 @@ def main() -> None:
         with warehouse.write() as connection:
             pin_zone(connection, settings)
             pin_machine(connection, settings)
-            _name_models(connection)
     with warehouse.read() as connection:
-        done = _number(connection, "raw.settled_records") // per_day
+        done = _number(connection, "core.usage_events") // per_day
     for start in range(done, events // per_day, DAYS_AT_ONCE):
         end = min(start + DAYS_AT_ONCE, events // per_day)
         days = [FIRST_DAY + timedelta(days=number) for number in range(start, end)]
         with warehouse.write() as connection:
             connection.execute(
-                RECORDS,
+                INVENTED,
                 {
                     "first": FIRST_DAY,
                     "per_day": per_day,
                     "microseconds": MICROSECONDS_OF_A_DAY,
                     "from": start * per_day,
                     "to": end * per_day,
-                    "models": [
-                        {"source": source, "provider_raw": provider, "model_raw": model}
-                        for source, provider, model in MODELS
-                    ],
+                    "models": [_named(*model) for model in MODELS],
                 },
             )
+            connection.execute(STORED)
             ledger.want(connection, days)
         stages.build_stale(warehouse, prices, surely=True)
     with warehouse.read() as connection:
@@ -94,13 +108,16 @@ def _number(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {rows}").fetchall()[0][0])
 
 
-def _name_models(connection: duckdb.DuckDBPyConnection) -> None:
-    for source, provider, model in MODELS:
-        named = names(source, provider, model)
-        connection.execute(
-            "INSERT INTO raw.model_names VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [source, provider, model, named.provider, named.model, named.route, named.service_tier_hint],
-        )
+def _named(source: str, provider_raw: str, model_raw: str) -> dict[str, str]:
+    named = names(source, provider_raw, model_raw)
+    return {
+        "source": source,
+        "provider_raw": provider_raw,
+        "model_raw": model_raw,
+        "provider": named.provider,
+        "model": named.model,
+        "route": named.route,
+    }
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ COMMENT ON COLUMN usage_events.model_quality IS 'exact, configured (from the age
 COMMENT ON COLUMN usage_events.evidence IS 'message: one response seen by itself. aggregate: a sum somebody else made.';
 COMMENT ON COLUMN usage_events.recorded_at IS 'When this warehouse first knew the response.';
 
-COMMENT ON COLUMN core.contexts.context_id IS 'Digest of the other columns.';
+COMMENT ON COLUMN core.contexts.context_id IS 'Ascending number.';
+COMMENT ON COLUMN core.contexts.digest IS 'Digest of the columns that follow: each combination of them has one row.';
 COMMENT ON COLUMN core.contexts.source IS 'The agent whose log said so: claude-code, codex, opencode, kimi.';
 COMMENT ON COLUMN core.contexts.account IS 'Label given to the log root in the settings, else empty.';
 COMMENT ON COLUMN core.contexts.session_id IS 'Session as logged, else the name of its file.';

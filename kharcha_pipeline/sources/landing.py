@@ -194,7 +194,7 @@ def _batches(
     *,
     full: bool,
 ) -> Iterator[tuple[list[ReadFile], bool]]:
-    """Reads all files; hands out so many at once that transactions are few and memory bounded; tells the last ones."""
+    """Reads all files; hands out so many at once that transactions are few and memory is bounded, the last marked."""
     tasks = reading_order(to_read)
     total = sum(task.new_bytes for task in tasks)
     reads: list[ReadFile] = []

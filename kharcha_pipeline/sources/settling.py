@@ -116,6 +116,7 @@ SELECT
 FROM settled_given
 JOIN numbered_families ON numbered_families.number = family_number
 JOIN contexts_now ON contexts_now.number = context_number
+JOIN core.contexts USING (digest)
 """
 
 # ---- contexts
@@ -150,7 +151,7 @@ _CONTEXT_TYPES = {
 }
 _CONTEXTS_NOW = """
 CREATE OR REPLACE TEMP TABLE contexts_now AS
-SELECT number, md5(to_json(context)::VARCHAR)::UUID AS context_id, unnest(context) FROM (
+SELECT number, md5(to_json(context)::VARCHAR)::UUID AS digest, unnest(context) FROM (
     SELECT number, {
         'source': $source, 'account': account, 'session_id': session_id, 'project': project, 'git_branch': git_branch,
         'is_subagent': is_subagent > 0, 'provider': provider, 'model': model, 'provider_raw': provider_raw,
@@ -162,7 +163,9 @@ SELECT number, md5(to_json(context)::VARCHAR)::UUID AS context_id, unnest(contex
 """
 _STORE_CONTEXTS = """
 INSERT INTO core.contexts BY NAME
-SELECT * EXCLUDE (number) FROM contexts_now ANTI JOIN core.contexts USING (context_id) ORDER BY number
+SELECT nextval('core.context_ids') AS context_id, * FROM (
+    SELECT * EXCLUDE (number) FROM contexts_now ANTI JOIN core.contexts USING (digest) ORDER BY number
+)
 """
 
 

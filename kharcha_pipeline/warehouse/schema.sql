@@ -44,19 +44,20 @@ COMMENT ON TABLE raw.related_families IS 'Which identity groups must be settled 
 
 -- ---------------------------------------------------------------------------------------------------- core
 
+CREATE SEQUENCE core.context_ids;
 CREATE TABLE core.contexts (
-    context_id UUID NOT NULL, source VARCHAR NOT NULL, account VARCHAR NOT NULL, session_id VARCHAR NOT NULL,
-    project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL, provider VARCHAR NOT NULL,
-    model VARCHAR NOT NULL, provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, route VARCHAR NOT NULL,
-    endpoint VARCHAR NOT NULL, service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL,
+    context_id BIGINT NOT NULL, digest UUID NOT NULL, source VARCHAR NOT NULL, account VARCHAR NOT NULL,
+    session_id VARCHAR NOT NULL, project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL,
+    provider VARCHAR NOT NULL, model VARCHAR NOT NULL, provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL,
+    route VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL,
     premium_request_count DECIMAL(18, 4) NOT NULL, time_quality VARCHAR NOT NULL, model_quality VARCHAR NOT NULL,
     evidence VARCHAR NOT NULL
 );
-COMMENT ON TABLE core.contexts IS 'What many events have in common: where they come from, names as logged and normalized. `context_id` is a digest of the rest.';
+COMMENT ON TABLE core.contexts IS 'What many events have in common: where they come from, names as logged and normalized. Numbered as they arrive, so that the contexts of one day lie together.';
 
 CREATE TABLE core.usage_events (
     event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, family_key UBIGINT NOT NULL,
-    context_id UUID NOT NULL, machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+    context_id BIGINT NOT NULL, machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
     cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
     recorded_at TIMESTAMPTZ NOT NULL

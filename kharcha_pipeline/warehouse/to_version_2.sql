@@ -12,15 +12,16 @@ COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, k
 
 CREATE SCHEMA core;
 
+CREATE SEQUENCE core.context_ids;
 CREATE TABLE core.contexts (
-    context_id UUID NOT NULL, source VARCHAR NOT NULL, account VARCHAR NOT NULL, session_id VARCHAR NOT NULL,
-    project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL, provider VARCHAR NOT NULL,
-    model VARCHAR NOT NULL, provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL, route VARCHAR NOT NULL,
-    endpoint VARCHAR NOT NULL, service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL,
+    context_id BIGINT NOT NULL, digest UUID NOT NULL, source VARCHAR NOT NULL, account VARCHAR NOT NULL,
+    session_id VARCHAR NOT NULL, project VARCHAR NOT NULL, git_branch VARCHAR NOT NULL, is_subagent BOOLEAN NOT NULL,
+    provider VARCHAR NOT NULL, model VARCHAR NOT NULL, provider_raw VARCHAR NOT NULL, model_raw VARCHAR NOT NULL,
+    route VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, service_tier VARCHAR NOT NULL, status VARCHAR NOT NULL,
     premium_request_count DECIMAL(18, 4) NOT NULL, time_quality VARCHAR NOT NULL, model_quality VARCHAR NOT NULL,
     evidence VARCHAR NOT NULL
 );
-COMMENT ON TABLE core.contexts IS 'What many events have in common: where they come from, names as logged and normalized. `context_id` is a digest of the rest.';
+COMMENT ON TABLE core.contexts IS 'What many events have in common: where they come from, names as logged and normalized. Numbered as they arrive, so that the contexts of one day lie together.';
 
 CREATE TABLE raw.all_events AS
 SELECT *, md5(to_json({
@@ -29,7 +30,7 @@ SELECT *, md5(to_json({
     'model_raw': model_raw, 'route': route, 'endpoint': endpoint, 'service_tier': service_tier, 'status': status,
     'premium_request_count': premium_request_count, 'time_quality': time_quality, 'model_quality': model_quality,
     'evidence': evidence
-})::VARCHAR)::UUID AS context_id, FROM (
+})::VARCHAR)::UUID AS digest, FROM (
     SELECT normalized.*, family_keys.family_key FROM raw.normalized_records AS normalized
     JOIN raw.settled_records AS settled USING (event_id)
     JOIN raw.family_keys ON family_keys.source = settled.source AND family_keys.key_before = settled.family_key
@@ -41,7 +42,7 @@ SELECT *, md5(to_json({
     'model_raw': model_raw, 'route': route, 'endpoint': endpoint, 'service_tier': service_tier, 'status': status,
     'premium_request_count': premium_request_count, 'time_quality': time_quality, 'model_quality': model_quality,
     'evidence': evidence
-})::VARCHAR)::UUID AS context_id, CASE
+})::VARCHAR)::UUID AS digest, CASE
     WHEN price_basis = 'reported' THEN md5('reported')::UUID
     WHEN pricing_status = 'unpriced' THEN md5('unpriced')::UUID
     ELSE md5(concat_ws(
@@ -51,13 +52,16 @@ SELECT *, md5(to_json({
 END AS price_id FROM priced_events;
 
 INSERT INTO core.contexts BY NAME
-SELECT DISTINCT context_id, source, account, session_id, project, git_branch, is_subagent, provider, model, provider_raw,
-    model_raw, route, endpoint, service_tier, status, premium_request_count, time_quality, model_quality, evidence
-FROM (FROM raw.all_events UNION ALL BY NAME FROM raw.all_priced_events);
+SELECT nextval('core.context_ids') AS context_id, * FROM (
+    SELECT digest, source, account, session_id, project, git_branch, is_subagent, provider, model, provider_raw,
+        model_raw, route, endpoint, service_tier, status, premium_request_count, time_quality, model_quality, evidence
+    FROM (FROM raw.all_events UNION ALL BY NAME FROM raw.all_priced_events)
+    GROUP BY ALL ORDER BY min(occurred_at), digest
+);
 
 CREATE TABLE core.usage_events (
     event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, family_key UBIGINT NOT NULL,
-    context_id UUID NOT NULL, machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+    context_id BIGINT NOT NULL, machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
     cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
     recorded_at TIMESTAMPTZ NOT NULL
@@ -66,7 +70,7 @@ COMMENT ON TABLE core.usage_events IS 'One row per billed response after all cop
 INSERT INTO core.usage_events BY NAME
 SELECT event_id, day, occurred_at, family_key, context_id, machine, input_tokens, output_tokens, cache_read_tokens,
     cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, web_search_requests, reported_cost_usd, recorded_at
-FROM raw.all_events ORDER BY day, occurred_at, event_id;
+FROM raw.all_events JOIN core.contexts USING (digest) ORDER BY day, occurred_at, event_id;
 
 CREATE TABLE core.prices (
     price_id UUID NOT NULL, pricing_status VARCHAR NOT NULL, price_provider VARCHAR, price_model VARCHAR, snapshot_day DATE,
@@ -81,7 +85,7 @@ SELECT DISTINCT price_id, pricing_status, price_provider, price_model, snapshot_
 FROM raw.all_priced_events WHERE price_id NOT IN (SELECT price_id FROM core.prices);
 
 CREATE TABLE core.priced_events (
-    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, context_id UUID NOT NULL,
+    event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, context_id BIGINT NOT NULL,
     machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
     cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
@@ -91,7 +95,7 @@ COMMENT ON TABLE core.priced_events IS 'Usage events with what they cost, in day
 INSERT INTO core.priced_events BY NAME
 SELECT event_id, day, occurred_at, context_id, machine, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,
     cache_write_1h_tokens, reasoning_tokens, web_search_requests, reported_cost_usd, recorded_at, cost_usd, price_id
-FROM raw.all_priced_events ORDER BY day, occurred_at, event_id;
+FROM raw.all_priced_events JOIN core.contexts USING (digest) ORDER BY day, occurred_at, event_id;
 
 DROP TABLE raw.all_events;
 DROP TABLE raw.all_priced_events;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from kharcha_pipeline.pricing.snapshots import CaptureResult, capture_snapshots
 from kharcha_pipeline.warehouse.warehouse import create_schema
 
 TODAY = date(2026, 11, 22)
+_context_ids = itertools.count()
 
 
 @cache
@@ -58,7 +60,8 @@ class Ledger:
         provider_raw = values.pop("provider_raw", "")
         named = names(source, provider_raw, model)
         return {
-            "context_id": str(uuid.uuid4()),
+            "context_id": next(_context_ids),
+            "digest": str(uuid.uuid4()),
             "family_key": 0,
             "event_id": str(uuid.uuid5(uuid.NAMESPACE_OID, repr((model, moment, sorted(values.items()), source)))),
             "day": moment.date(),
