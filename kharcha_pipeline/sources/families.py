@@ -53,27 +53,32 @@ class Families:
         self.connection = connection
         self.source = source
         self.numbers: dict[str, int] = {}
-        self.said: dict[str, dict[Any, None]] = {}
+        self.said: dict[str, list[Any]] = {}
+        self._several: dict[str, set[Any]] = {}
         self.known: set[str] = set()
         self.related: dict[str, tuple[str, ...]] = {}
         connection.execute("CREATE OR REPLACE TEMP TABLE numbered_families (number BIGINT, family_key UBIGINT)")
 
     def add(self, found: Sequence[FoundRecord]) -> list[FoundRecord]:
         """Adds records to their families; returns those whose content was new."""
-        said = self.said
         self.load({record.family: None for _, record in found})
-        new = []
-        for one in found:
-            record = one.record
-            known = said.get(record.family)
-            if known is None:
-                said[record.family] = {record.said: None}
-            elif record.said in known:
-                continue
-            else:
-                known[record.said] = None
-            new.append(one)
-        return new
+        add = self._add
+        return [one for one in found if add(one.record.family, one.record.said)]
+
+    def _add(self, family: str, said: Any) -> bool:
+        """Adds what a record said to its family; tells whether it was new. Nearly every family has one record."""
+        known = self.said.get(family)
+        if known is None:
+            self.said[family] = [said]
+            return True
+        several = self._several.get(family)
+        if several is None:
+            several = self._several[family] = set(known)
+        if said in several:
+            return False
+        several.add(said)
+        known.append(said)
+        return True
 
     def load(self, families: Iterable[str]) -> None:
         """Adds the landed records of the families that were not met yet."""
@@ -118,7 +123,7 @@ class Families:
             wanted = batches[batch_id]
             for _, _, _, family, said in records:
                 if family in wanted:
-                    self.said.setdefault(family, {})[said] = None
+                    self._add(family, said)
                     self.known.add(family)
 
     def _unpacked(self, rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, list[_Stored]]]:
@@ -185,7 +190,7 @@ class Families:
         """Finds out which other families the given ones look at, remembers it for later, and loads them."""
         related = self.source.related
         for family in families:
-            if others := tuple(related(list(self.said[family]))):
+            if others := tuple(related(self.said[family])):
                 self.related[family] = others
         pairs = [(family, other) for family, others in self.related.items() for other in others]
         if not pairs:
@@ -207,13 +212,11 @@ class Families:
         settled: list[SettledRecord] = []
         settle, said, nothing = self.source.settle, self.said, dict[str, Sequence[Any]]()
         for family in families:
-            responses = settle(
-                family, list(said[family]), self._context(family) if family in self.related else nothing
-            )
+            responses = settle(family, said[family], self._context(family) if family in self.related else nothing)
             before = len(settled)
             settled.extend(responses)
             numbers.extend([self.numbers[family]] * (len(settled) - before))
         return numbers, settled
 
     def _context(self, family: str) -> dict[str, Sequence[Any]]:
-        return {name: list(self.said.get(name, ())) for name in self.related[family]}
+        return {name: self.said.get(name, ()) for name in self.related[family]}
