@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from kharcha_pipeline.unchanged import unchanged_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _BARE = frozenset({"--quiet", "-q", "--json"})
 """Options of `sync` that only change what is printed."""
