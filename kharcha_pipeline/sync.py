@@ -13,6 +13,7 @@ from kharcha_pipeline.sources.landing import LandingResult, Progress, land
 from kharcha_pipeline.sources.registry import SOURCES
 from kharcha_pipeline.sources.scanner import sweep_plan
 from kharcha_pipeline.stages import BuildResult
+from kharcha_pipeline.unchanged import Watched
 from kharcha_pipeline.warehouse.warehouse import Warehouse
 
 
@@ -53,24 +54,39 @@ def sync(settings: Settings, *, full: bool = False, progress: Progress = no_prog
         WarehouseError, LockTimeoutError: when the warehouse cannot be used.
     """
     warehouse = Warehouse(settings.data_directory)
+    watched = _watched(settings)
+    given = unchanged.inputs(settings.environment, watched)
     prices = PriceSources.load(settings.prices)
     landing = land(warehouse, settings, SOURCES, full=full, progress=progress)
     built = stages.build_stale(warehouse, prices, surely=bool(landing.touched_days))
     published = warehouse.publish()
-    _remember(warehouse, settings, prices, landing)
+    _remember(warehouse, settings, prices, landing, watched, given)
     return SyncResult(landing, built, published)
 
 
-def _remember(warehouse: Warehouse, settings: Settings, prices: PriceSources, landing: LandingResult) -> None:
+def _watched(settings: Settings) -> Watched:
+    """What decides about a sync besides log files."""
+    paths = [str(settings.prices)] if settings.prices else []
+    for source in SOURCES:
+        paths += source.landmarks(settings.environment, settings.roots_of(source.name))
+    return Watched([name for source in SOURCES for name in source.variables], paths)
+
+
+def _remember(
+    warehouse: Warehouse,
+    settings: Settings,
+    prices: PriceSources,
+    landing: LandingResult,
+    watched: Watched,
+    given: str,
+) -> None:
     """Lets the next sync return at once if it finds all as it is now, provided nothing is left to do."""
     sweep = landing.sweep
     if sweep is None or sweep.unreadable or landing.unreadable_files:
         return  # what could not be read is tried again every time
-    seen = unchanged.circumstances(settings.environment, [name for source in SOURCES for name in source.variables])
-    with warehouse.read() as connection:  # whoever changes the warehouse from here on changes what was seen
+    left = unchanged.outputs(settings.environment)
+    with warehouse.read() as connection:  # whoever changes the warehouse from here on changes what was left
         if stages.waiting(connection, prices):
             return
-    beside = [str(settings.prices)] if settings.prices else []
-    for source in SOURCES:
-        beside += source.landmarks(settings.environment, settings.roots_of(source.name))
-    unchanged.remember(settings.environment, seen, beside, sweep_plan(sweep.places), sweep.listing)
+    plan = sweep_plan(sweep.places)
+    unchanged.remember(settings.environment, watched, (given, left), plan, sweep.listing, landing.files_found)

@@ -4,24 +4,28 @@ A sync that leaves nothing waiting remembers what it saw: every log file's path,
 in force, the price data, and the state of the two databases. As long as all of that is the
 same, the next sync returns before any dependency is imported. The memory is disposable: without it, or when
 anything differs, the sync simply looks properly.
+
+The memory is text in three parts: what to look at, what was seen of the circumstances, and the listing of the log
+files. The last two are made anew and compared as they are, so that nothing in them is ever parsed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from time import strftime
 
 from kharcha_pipeline import __version__, locations
-from kharcha_pipeline.sources.sweep import listing, sweep_all
+from kharcha_pipeline.sources.walk import listing, walk_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterable, Mapping, Sequence
 
-SCHEMA = 2
+    Plan = Sequence[tuple[str, tuple[str, ...]]]
+    """Places to walk: tops and endings."""
+
+SCHEMA = 3
 VARIABLES = (
     "HOME",
     "KHARCHA_CONFIG",
@@ -32,19 +36,26 @@ VARIABLES = (
     "XDG_CONFIG_HOME",
 )
 
+_END = b"\0\0"
+"""Ends a part of the memory: neither names nor paths are empty or have a NUL in them."""
+
+
+class Watched:
+    """What decides, apart from the log files, what a sync would do.
+
+    Attributes:
+        variables: names of environment variables, besides those that always count.
+        paths: files and directories, besides those that always count.
+    """
+
+    def __init__(self, variables: Iterable[str], paths: Iterable[str]) -> None:
+        self.variables = sorted({*VARIABLES, *variables})
+        self.paths = list(paths)
+
 
 def memory_path(data_directory: str) -> str:
-    """Where the memory of the last complete sync is kept: a line of JSON, then the listing of the log files."""
+    """Where the memory of the last complete sync is kept."""
     return os.path.join(data_directory, "unchanged")
-
-
-def signature(path: str) -> list[int] | None:
-    """Inode, size and modification time of a file or directory; `None` when it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def price_data() -> str:
@@ -56,47 +67,46 @@ def price_data() -> str:
     return ""
 
 
-def circumstances(environment: Mapping[str, str], variables: Sequence[str]) -> dict[str, Any]:
-    """Everything but the log files that decides what a sync would do."""
+def inputs(environment: Mapping[str, str], watched: Watched) -> str:
+    """What a sync is given besides log files; to be taken before it looks at any of it."""
+    paths = [locations.config_file(environment), price_data(), *watched.paths]
+    variables = [(name, environment.get(name)) for name in watched.variables]
+    return repr((SCHEMA, __version__, strftime("%Y-%m-%d"), variables, [_signature(path) for path in paths]))
+
+
+def outputs(environment: Mapping[str, str]) -> str:
+    """What a sync leaves; to be taken before it is certain that nothing is left to do."""
     directory = locations.data_directory(environment)
-    files = [
-        locations.config_file(environment),
-        environment.get("KHARCHA_PRICES", ""),
-        price_data(),
-        os.path.join(directory, "warehouse.duckdb"),
-        os.path.join(directory, "warehouse.duckdb.wal"),
-        os.path.join(directory, "kharcha.duckdb"),
-    ]
-    return {
-        "schema": SCHEMA,
-        "version": __version__,
-        "today": strftime("%Y-%m-%d"),
-        "variables": {name: environment.get(name) for name in sorted({*VARIABLES, *variables})},
-        "files": {path: signature(path) for path in files},
-    }
+    names = ("warehouse.duckdb", "warehouse.duckdb.wal", "kharcha.duckdb")
+    return repr([_signature(os.path.join(directory, name)) for name in names])
+
+
+def _signature(path: str) -> tuple[str, int, int, int] | None:
+    """Inode, size and modification time of a file or directory; `None` when it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def remember(
-    environment: Mapping[str, str],
-    seen: Mapping[str, Any],
-    beside: Sequence[str],
-    plan: Sequence[tuple[str, tuple[str, ...]]],
-    swept: bytes,
+    environment: Mapping[str, str], watched: Watched, seen: tuple[str, str], plan: Plan, swept: bytes, files: int
 ) -> None:
     """Stores what a complete sync saw.
 
     Args:
         environment: the environment of the sync.
-        seen: the circumstances, taken before it was certain that nothing is left to do.
-        beside: further files and directories that matter: the prices file, directories in which places may appear.
-        plan: the swept tops and endings.
-        swept: listing of the sweep the sync began with.
+        watched: what decided about it.
+        seen: its inputs and outputs.
+        plan: the places that were walked.
+        swept: listing of the walk the sync began with.
+        files: the number of log files in it.
     """
-    memory = {"circumstances": seen, "beside": {path: signature(path) for path in beside}, "plan": plan}
     path = memory_path(locations.data_directory(environment))
     fresh = f"{path}.{os.getpid()}.new"
     with open(fresh, "wb", opener=_private) as stream:
-        stream.write(json.dumps(memory).encode() + b"\n" + swept)
+        stream.write(_END.join((_written(watched, plan, files), "".join(seen).encode(), swept)))
     os.replace(fresh, path)
 
 
@@ -104,18 +114,42 @@ def unchanged_files(environment: Mapping[str, str]) -> int | None:
     """The number of log files when nothing at all changed since the last complete sync, else `None`."""
     try:
         with open(memory_path(locations.data_directory(environment)), "rb") as stream:
-            memory = json.loads(stream.readline())
-            before = stream.read()
-        then = memory["circumstances"]
-        if then != circumstances(environment, list(then["variables"])):
+            what, seen, swept = stream.read().split(_END, 2)
+        watched, plan, files = _read(what)
+        if seen != (inputs(environment, watched) + outputs(environment)).encode():
             return None
-        if any(signature(path) != known for path, known in memory["beside"].items()):
-            return None
-        plan = [(top, tuple(endings)) for top, endings in memory["plan"]]
-        now = listing(sweep_all(plan))
-        return now.count(b"\n") if now == before else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return files if swept == listing(walk_all(plan)) else None
+    except (OSError, ValueError, LookupError):
         return None
+
+
+def _written(watched: Watched, plan: Plan, files: int) -> bytes:
+    """What to look at, as fields whose first letter says what they are."""
+    fields = [f"n{files}", *(f"v{name}" for name in watched.variables), *(f"p{path}" for path in watched.paths)]
+    for top, endings in plan:
+        fields += [f"t{top}", *(f"e{ending}" for ending in endings)]
+    return "\0".join(fields).encode("utf-8", "surrogateescape")
+
+
+def _read(text: bytes) -> tuple[Watched, Plan, int]:
+    """What `_written` wrote.
+
+    Raises:
+        ValueError, LookupError: when it is something else.
+    """
+    fields: dict[str, list[str]] = {"n": [], "v": [], "p": []}
+    plan: list[tuple[str, tuple[str, ...]]] = []
+    for field in text.decode("utf-8", "surrogateescape").split("\0"):
+        kind, value = field[0], field[1:]
+        if kind == "t":
+            plan.append((value, ()))
+        elif kind == "e":
+            top, endings = plan[-1]
+            plan[-1] = (top, (*endings, value))
+        else:
+            fields[kind].append(value)
+    (files,) = fields["n"]
+    return Watched(fields["v"], fields["p"]), plan, int(files)
 
 
 def _private(path: str, flags: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 
 import dagster as dg
@@ -12,6 +13,7 @@ from kharcha_pipeline import stages
 from kharcha_pipeline.assets.daily_stages import DAILY_STAGES
 from kharcha_pipeline.assets.partitions import known_days
 from kharcha_pipeline.assets.pipeline import Pipeline, ReportedDay, unreported
+from kharcha_pipeline.automation.event_log import BatchedEventLog
 
 BATCH = 500
 """Materializations whose statistics are read and whose report is remembered together."""
@@ -41,15 +43,22 @@ def report_built_days(
         if not batch:
             break
         told: list[ReportedDay] = []
-        for day_built, materializations in batch:
-            if time.monotonic() >= deadline:
-                break
-            for materialization in materializations:
-                instance.report_runless_asset_event(materialization)
-            told.append(day_built)
+        with _together(instance):
+            for day_built, materializations in batch:
+                if time.monotonic() >= deadline:
+                    break
+                for materialization in materializations:
+                    instance.report_runless_asset_event(materialization)
+                told.append(day_built)
         pipeline.mark_reported(told)
         reported += len(told)
     return reported
+
+
+def _together(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
+    """Has the events of the body stored at its end, all at once, where Dagster's event log can do that."""
+    event_log = instance.event_log_storage
+    return event_log.together() if isinstance(event_log, BatchedEventLog) else nullcontext()
 
 
 def _next_batch(

@@ -58,12 +58,18 @@ def run(arguments: Sequence[str]) -> int:
         code = _ended(arguments)
         sys.stdout.flush()
     except Exception as error:
-        known = exits.explained(error)
-        if known is None:
-            raise
-        sentence, code = known
-        click.echo(f"kharcha: {sentence}", err=True)
-        exits.forget_output()
+        return failed(error)
+    return code
+
+
+def failed(error: Exception) -> int:
+    """Tells a failure that can be expected in one sentence and returns its exit code; raises any other again."""
+    known = exits.explained(error)
+    if known is None:
+        raise error
+    sentence, code = known
+    click.echo(f"kharcha: {sentence}", err=True)
+    exits.forget_output()
     return code
 
 

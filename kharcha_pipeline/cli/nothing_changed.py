@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -40,5 +38,7 @@ def sentence(files: int) -> str:
 def told(files: int, *, as_json: bool, quiet: bool) -> str:
     """What to print when nothing changed; a document that was asked for is not suppressed by `quiet`."""
     if as_json:
+        import json
+
         return json.dumps(sync_document(files), indent=2) + "\n"
     return "" if quiet else sentence(files)

@@ -86,14 +86,17 @@ def launch_backfill(machine: Machine) -> str:
     return identity
 
 
-def test_a_backfill_of_twenty_days_fails_nowhere_and_disturbs_no_reader(machine: Machine) -> None:
+def test_a_backfill_of_twenty_days_fails_nowhere_and_disturbs_no_reader(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     respond_daily(machine, DAY, len(DAYS))
     machine.sync()
     rows = machine.contents()
     prepare_home(dagster_home(machine.environment))
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home(machine.environment)))
     backfill = launch_backfill(machine)
     reads = 0
-    with dg.DagsterInstance.from_config(str(dagster_home(machine.environment))) as instance, daemon(machine):
+    with dg.DagsterInstance.get() as instance, daemon(machine):
         deadline = time.monotonic() + LONGEST_WAIT
         while not (runs := finished_runs(instance, backfill)):
             assert time.monotonic() < deadline, (machine.data / "daemon.log").read_text()[-3000:]

@@ -21,13 +21,14 @@ def test_the_home_is_below_the_data_directory_unless_dagster_home_says_otherwise
 def test_processes_that_start_at_once_on_an_empty_home_do_not_collide(tmp_path: Path) -> None:
     home = tmp_path / "data" / "dagster"
     program = f"""
-import sys
+import os, sys
 from pathlib import Path
 from kharcha_pipeline.automation.home import prepare_home
 assert "dagster" not in sys.modules
 prepare_home(Path({str(home)!r}))
 import dagster
-with dagster.DagsterInstance.from_config({str(home)!r}) as instance:
+os.environ["DAGSTER_HOME"] = {str(home)!r}
+with dagster.DagsterInstance.get() as instance:
     assert instance.get_runs() == []
 """
     started = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(3)]
@@ -35,9 +36,10 @@ with dagster.DagsterInstance.from_config({str(home)!r}) as instance:
     assert home.stat().st_mode & 0o077 == 0
 
 
-def test_our_settings_are_dagster_s_settings(tmp_path: Path) -> None:
+def test_our_settings_are_dagster_s_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_home(tmp_path)
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
         queue = instance.get_concurrency_config().run_queue_config
         assert queue is not None
         assert queue.max_concurrent_runs == 2

@@ -19,13 +19,19 @@ import sys
 before = set(sys.modules)
 from kharcha_pipeline.cli.main import main
 code = main(sys.argv[1:])
-tops = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(code, *sorted(tops - set(sys.stdlib_module_names)), file=sys.stderr)
+print(code, *sorted(set(sys.modules) - before), file=sys.stderr)
 """
 
 
 def loaded(terminal: Terminal, *arguments: str) -> tuple[str, list[str]]:
     """What a command printed, and its exit code with the packages beyond the standard library it loaded."""
+    said, (code, *modules) = loaded_modules(terminal, *arguments)
+    packages = {name.partition(".")[0] for name in modules}
+    return said, [code, *sorted(packages - set(sys.stdlib_module_names))]
+
+
+def loaded_modules(terminal: Terminal, *arguments: str) -> tuple[str, list[str]]:
+    """What a command printed, and its exit code with all modules that it loaded."""
     finished = subprocess.run(
         [sys.executable, "-c", _LOADED, *arguments],
         env=terminal.environment,
@@ -53,6 +59,12 @@ def test_a_sync_with_nothing_to_do_loads_the_standard_library_only(synced: Termi
         assert json.loads(said)["changed"] is False
     else:
         assert said == ("" if options else "Nothing changed: 2 log files are as the last sync left them.\n")
+
+
+def test_a_quiet_sync_with_nothing_to_do_loads_only_what_python_loads_at_its_start(synced: Terminal) -> None:
+    _, (code, *modules) = loaded_modules(synced, "sync", "--quiet")
+    assert code == "0"
+    assert [name for name in modules if not name.startswith("kharcha_pipeline")] == ["__future__"]
 
 
 def test_a_sync_with_nothing_to_do_takes_less_than_60_ms_at_1700_files(terminal: Terminal) -> None:

@@ -201,10 +201,11 @@ def test_without_room_the_last_good_state_stays(terminal: Terminal, limit: int) 
     assert "2026-11-06" in terminal.kharcha("report").out
 
 
-def test_output_that_cannot_be_written_is_one_sentence(synced: Terminal) -> None:
+@pytest.mark.parametrize("command", ["report", "sync"])
+def test_output_that_cannot_be_written_is_one_sentence(synced: Terminal, command: str) -> None:
     with open("/dev/full", "w") as full:
         finished = subprocess.run(
-            [str(KHARCHA), "report"],
+            [str(KHARCHA), command],
             env=synced.environment,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -214,6 +215,18 @@ def test_output_that_cannot_be_written_is_one_sentence(synced: Terminal) -> None
     assert finished.returncode == 1
     assert "No space left on device" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "sync", "sync --quiet", "sync --full"])
+def test_closed_output_is_no_failure(synced: Terminal, command: str) -> None:
+    finished = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" {command} >&-', str(KHARCHA)],
+        env=synced.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def test_a_damaged_warehouse_is_one_sentence(terminal: Terminal) -> None:
