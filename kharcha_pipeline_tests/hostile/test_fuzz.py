@@ -1,7 +1,7 @@
 """Whatever happens to a line, a row, a page or a file: no reader fails, and nothing beside the damage is lost.
 
-`python -m kharcha_pipeline_tests.hostile.fuzz` goes on for as long as it is told to, guided by coverage where atheris is
-installed; `make torture` does that for every kind.
+`python -m kharcha_pipeline_tests.hostile.fuzz` goes on for as long as it is told to, guided by coverage where atheris
+is installed; `make torture` does that for every kind.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +139,7 @@ CALLS = {
 """Calls that change the data directory, and about how often one sync makes each of them."""
 
 
-def inject_faults(directory: Path, seed: int, seconds: float) -> Ends:
+def inject_faults(directory: Path, seed: int, times: int, seconds: float = float("inf")) -> Ends:
     """Works under strace, which fails one call on our files or kills the process there; nothing without strace."""
     ends = Ends()
     strace = shutil.which("strace")
@@ -148,7 +147,7 @@ def inject_faults(directory: Path, seed: int, seconds: float) -> Ends:
         return ends
     scene = Scene(directory, seed)
     paths = [argument for name in FILES for argument in ("-P", str(scene.machine.data / name))]
-    for disturbed in _in_turn(sys.maxsize, seconds):
+    for disturbed in _in_turn(times, seconds):
         call = scene.rng.choice(list(CALLS))
         fault = f"inject={call}:{scene.rng.choice(FAULTS)}:when={scene.rng.randrange(1, CALLS[call] + 1)}"
         scene.prepare(disturbed)

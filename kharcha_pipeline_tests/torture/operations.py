@@ -131,7 +131,8 @@ def read_for_long(machine: Machine, rng: random.Random) -> None:
 
 
 OPERATIONS: dict[str, Callable[[Machine, random.Random], None]] = {
-    operation.__name__: operation for operation in (sync, build, backfill, rebucket, reprice, publish, read, read_for_long)
+    operation.__name__: operation
+    for operation in (sync, build, backfill, rebucket, reprice, publish, read, read_for_long)
 }
 
 
