@@ -7,7 +7,6 @@ with the newer one on one data directory.
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -168,6 +168,6 @@ def _turns(directory: Path, seed: int, other: Environment) -> Finding:
     scene.repair()
     scene.compare()
     return Finding(
-        f"One data directory, in turn with Python {platform.python_version()} and {other.name}",
+        f"DuckDB {OTHER_DUCKDB} and {version('duckdb')} in turn on one data directory",
         f"{len(turns)} operations",
     )
