@@ -151,6 +151,13 @@ def test_shown_targets_are_in_the_makefile(page: Path) -> None:
     assert set(shown) <= targets
 
 
+@page_by_page
+def test_tests_that_are_named_exist(page: Path) -> None:
+    written = "".join(path.read_text("utf-8") for path in (CHECKOUT / "kharcha_pipeline_tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", text_of(page))
+    assert [name for name in named if f"def {name}(" not in written] == []
+
+
 # ------------------------------------------------------------------------------------------------ code runs
 
 
