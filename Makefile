@@ -1,10 +1,11 @@
 # Everything a newcomer needs: `make run` shows what your agents cost, `make test` proves it.
 PYTHON ?= python3
+MINUTES ?= 15
 BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 
-.PHONY: run install test lint format dev bench screenshots clean help
+.PHONY: run install test torture lint format dev bench screenshots clean help
 
 run: $(RUNTIME) ## Sync this machine's agent logs (or the bundled samples) and show the days.
 	@$(BIN)/kharcha run
@@ -13,6 +14,9 @@ install: $(DEVELOPMENT) ## Set up .venv with everything for development.
 
 test: $(DEVELOPMENT) ## Run all tests.
 	$(BIN)/pytest -n 2 --dist loadfile
+
+torture: $(DEVELOPMENT) ## Kill, fill disks, race, fuzz and try other versions for MINUTES (15).
+	$(BIN)/python -m kharcha_pipeline_tests.torture --minutes $(MINUTES)
 
 lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports.
 	$(BIN)/ruff format --check .

@@ -151,6 +151,13 @@ def test_shown_targets_are_in_the_makefile(page: Path) -> None:
     assert set(shown) <= targets
 
 
+@page_by_page
+def test_tests_that_are_named_exist(page: Path) -> None:
+    written = "".join(path.read_text("utf-8") for path in (CHECKOUT / "kharcha_pipeline_tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", text_of(page))
+    assert [name for name in named if f"def {name}(" not in written] == []
+
+
 # ------------------------------------------------------------------------------------------------ code runs
 
 
@@ -238,7 +245,7 @@ def test_no_file_names_places_of_one_machine() -> None:
     named = [
         f"{path.relative_to(CHECKOUT)}:{number}: {line.strip()}"
         for path in repository_texts()
-        if path.name not in (".env", Path(__file__).name)
+        if path.name not in (".env", ".git", Path(__file__).name)  # .git is a file in a worktree
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1)
         if _PLACES_OF_ONE_MACHINE.search(line)
     ]

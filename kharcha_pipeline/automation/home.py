@@ -16,6 +16,10 @@ _STORAGE = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db"
 """What Dagster makes in an empty home. Two processes that make it at once collide, and one of them dies."""
 
 
+OWNER_ONLY = 0o077
+"""The umask under which Dagster is started: events tell of projects and branches, and its logs of whatever fails."""
+
+
 class HomeError(Exception):
     """Dagster's home directory cannot be prepared. The message is a sentence for the user."""
 
@@ -52,6 +56,7 @@ def _write_settings(path: Path) -> None:
     if path.exists():
         return
     fresh = path.with_suffix(".new")
+    fresh.touch(0o600)
     fresh.write_text(resources.files(__package__).joinpath("dagster.yaml").read_text(encoding="utf-8"), "utf-8")
     os.replace(fresh, path)
 
@@ -64,6 +69,7 @@ def _initialize(path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        umask=OWNER_ONLY,
     )
     if finished.returncode:
         reason = (finished.stderr or finished.stdout).strip().splitlines() or ["no reason was given"]

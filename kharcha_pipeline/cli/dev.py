@@ -25,7 +25,7 @@ def command(context: click.Context) -> None:
     Starts `dagster dev` with this project and passes any further options on to it, as in `kharcha dev --port 3001`.
     Unless DAGSTER_HOME is set, Dagster's own state is kept in `dagster/` inside the data directory.
     """
-    from kharcha_pipeline.automation.home import dagster_home, prepare_home
+    from kharcha_pipeline.automation.home import OWNER_ONLY, dagster_home, prepare_home
     from kharcha_pipeline.settings import load_settings
     from kharcha_pipeline.warehouse.warehouse import Warehouse
 
@@ -37,6 +37,7 @@ def command(context: click.Context) -> None:
     environment = dict(os.environ) | {"DAGSTER_HOME": str(home)}
     program = [sys.executable, "-m", "dagster", "dev", *_project(), *context.args]
     sys.stdout.flush()
+    os.umask(OWNER_ONLY)
     os.execve(sys.executable, program, environment)  # noqa: S606 - our own interpreter; Dagster takes over the process
 
 

@@ -49,6 +49,7 @@ def ask(query: str) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
     try:
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_external_access = false")
+        connection.execute("SET allow_persistent_secrets = false")  # DuckDB 1.5 writes them whatever follows
         # The database is open by now. Without this, a query could still write a file beside it: its `.wal`.
         connection.execute("SET disabled_filesystems = 'LocalFileSystem'")
         connection.execute("SET lock_configuration = true")

@@ -62,9 +62,9 @@ def mark_as_samples(data_directory: Path) -> None:
     from kharcha_pipeline.warehouse.warehouse import Warehouse
 
     Warehouse(data_directory).prepare()
-    (data_directory / locations.SAMPLES_MARK).write_text(
-        "This directory holds the bundled sample logs of Kharcha Pipeline. Delete it at will.\n"
-    )
+    mark = data_directory / locations.SAMPLES_MARK
+    mark.touch(0o600)
+    mark.write_text("This directory holds the bundled sample logs of Kharcha Pipeline. Delete it at will.\n")
 
 
 def document(result: SyncResult) -> dict[str, Any]:

@@ -6,6 +6,7 @@ passed over without being copied or parsed; every other line is parsed, whatever
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -358,6 +359,10 @@ def _field(value: object, name: str) -> object:
     return value.get(name) if isinstance(value, dict) else None
 
 
+def _digest(said: msgspec.Raw) -> str:
+    return hashlib.blake2b(said, digest_size=16).hexdigest()
+
+
 def _imported(turn_id: object) -> bool | None:
     """Whether a turn was brought in from another agent, whose own logs already count it."""
     return turn_id.startswith(_IMPORTED_TURN) if isinstance(turn_id, str) else None
@@ -490,7 +495,8 @@ class _Reader:
         # What the next reading of the same file needs to know; see `state`.
         self._family: str = state.get("family") or self._named or name.removesuffix(".zst").removesuffix(".jsonl")
         self._session_id: str | None = state.get("session_id")
-        self._previous = tuple(msgspec.Raw(said.encode()) for said in state.get("previous", ()))
+        self._previous: tuple[msgspec.Raw, ...] = ()
+        self._resumed: list[str] = state.get("previous", [])  # digests: nobody knows what else the text holds
         self._timed: bool = state.get("timed", False)
         self._known: bool = state.get("known", False) or name.startswith("rollout-")
 
@@ -499,7 +505,7 @@ class _Reader:
         return {
             "family": self._family,
             "session_id": self._session_id,
-            "previous": [bytes(said).decode("utf-8", "replace") for said in self._previous],
+            "previous": [_digest(said) for said in self._previous] or self._resumed,
             "timed": self._timed,
             "known": self._known,
         }
@@ -583,11 +589,11 @@ class _Reader:
         # Codex repeats the latest snapshot whenever rate limits are refreshed; two of five lines are such. Without
         # a total nobody can tell a repetition from an equal response.
         said = info.total_token_usage, info.last_token_usage
-        if said == self._previous:
+        if said == self._previous or (self._resumed and [_digest(one) for one in said] == self._resumed):
             return
         total, last = _tokens(info.total_token_usage), _tokens(info.last_token_usage)
         if total is not None:
-            self._previous = said
+            self._previous, self._resumed = said, []
         elif last is None:
             return
         self._add_usage(

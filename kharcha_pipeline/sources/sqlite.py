@@ -13,13 +13,14 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 from kharcha_pipeline.sources.lines import LONGEST_LINE
+from kharcha_pipeline.warehouse.lock import LockTimeoutError, exclusive
 
 Answer = TypeVar("Answer")
 
@@ -32,6 +33,9 @@ _PENDING = ("-wal", "-journal")
 FAILURES = (sqlite3.Error, UnicodeDecodeError, MemoryError)
 """How Python tells that a database is damaged: a message about it that quotes damaged names cannot be decoded, and a
 damaged length may ask for more memory than there is."""
+
+_PREFIX, _LOCK = "kharcha-copy-", "lock"
+"""How the directory of a copy is called, and the file in it that is locked for as long as somebody reads the copy."""
 
 _WAL_HEADER = 32
 """Bytes. The header's salts change whenever the owner starts the `-wal` from its beginning again."""
@@ -85,8 +89,8 @@ def _read_in_place(path: str, before: _State, read: Callable[[sqlite3.Connection
 
 
 def _read_copy(path: str, pending: list[str], before: _State, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
-    with TemporaryDirectory(prefix="kharcha-") as directory:
-        copy = Path(directory, "copy.db")
+    with _directory_of_our_own() as directory:
+        copy = directory / "copy.db"
         for ending in ("", *pending):
             try:
                 shutil.copyfile(path + ending, f"{copy}{ending}")
@@ -95,6 +99,27 @@ def _read_copy(path: str, pending: list[str], before: _State, read: Callable[[sq
         if _state(path) != before:
             raise _Disturbed
         return _read(f"{copy.as_uri()}?mode=rw", read)
+
+
+@contextmanager
+def _directory_of_our_own() -> Iterator[Path]:
+    """A directory for a copy. What killed processes left of theirs is removed: there are conversations in it."""
+    with TemporaryDirectory(prefix=_PREFIX) as name:
+        directory = Path(name)
+        with exclusive(directory / _LOCK, "copy a database"):
+            for other in directory.parent.glob(f"{_PREFIX}*"):
+                if other != directory:
+                    _remove_abandoned(other, directory.stat().st_uid)
+            yield directory
+
+
+def _remove_abandoned(directory: Path, owner: int) -> None:
+    """Removes the directory of a copy, unless it is somebody else's or its reader is alive and holds the lock."""
+    with suppress(OSError, LockTimeoutError):
+        status = directory.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == owner and (directory / _LOCK).exists():
+            with exclusive(directory / _LOCK, "remove the copy of a database", longest_wait=0.0):
+                shutil.rmtree(directory)
 
 
 def _read(uri: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:

@@ -13,7 +13,7 @@ from kharcha_pipeline_tests.cli.terminal import Terminal
 _DAGSTER = """
 import json, os, sys
 if sys.argv[1:3] != ["instance", "info"]:
-    print(json.dumps({"arguments": sys.argv[1:], "home": os.environ["DAGSTER_HOME"]}))
+    print(json.dumps({"arguments": sys.argv[1:], "home": os.environ["DAGSTER_HOME"], "umask": os.umask(0)}))
 """
 
 
@@ -34,6 +34,7 @@ def test_dagster_opens_this_project_in_its_home_inside_the_data_directory(with_d
     assert json.loads(outcome.out) == {
         "arguments": ["dev", "--workspace", f"{locations.checkout()}/workspace.yaml"],
         "home": str(with_dagster.data / "dagster"),
+        "umask": 0o077,
     }
     assert (with_dagster.data / "dagster/dagster.yaml").exists()
 

@@ -25,7 +25,7 @@ def test_json_has_exact_values_under_distinct_names(synced: Terminal) -> None:
 
 
 def test_csv_and_table_have_every_digit(synced: Terminal) -> None:
-    query = "SELECT sum(cost_usd) AS total, NULL AS nothing FROM priced_events"
+    query = "SELECT sum(cost_usd) AS total, NULL::VARCHAR AS nothing FROM priced_events"
     assert list(csv.reader(io.StringIO(synced.kharcha("sql", query, "-f", "csv").out))) == [
         ["total", "nothing"],
         ["0.482995000000", ""],

@@ -1,12 +1,11 @@
 """Whatever happens to a line, a row, a page or a file: no reader fails, and nothing beside the damage is lost.
 
-`KHARCHA_TORTURE_SECONDS` makes this many times longer; `python -m kharcha_pipeline_tests.hostile.fuzz` goes on for as
-long as it is told to, guided by coverage where atheris is installed.
+`python -m kharcha_pipeline_tests.hostile.fuzz` goes on for as long as it is told to, guided by coverage where atheris
+is installed; `make torture` does that for every kind.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from random import Random
 
@@ -18,8 +17,7 @@ from kharcha_pipeline_tests.hostile.cases import Case, cases
 from kharcha_pipeline_tests.hostile.fuzz import NAMES
 from kharcha_pipeline_tests.hostile.subjects import write_subjects
 
-TORTURE_SECONDS = int(os.environ.get("KHARCHA_TORTURE_SECONDS", "0"))
-EXAMPLES = 60 + 3 * TORTURE_SECONDS
+EXAMPLES = 60
 """For each kind of file; one takes about ten milliseconds."""
 
 
@@ -38,7 +36,7 @@ def test_every_kind_of_file_is_fuzzed(everything: Mapping[str, Case]) -> None:
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=not TORTURE_SECONDS,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_damage_costs_nothing_but_what_is_damaged(everything: Mapping[str, Case], name: str, seed: int) -> None:

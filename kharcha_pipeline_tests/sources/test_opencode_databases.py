@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -386,6 +387,19 @@ def test_two_updates_in_one_millisecond_are_both_seen(v1: Database) -> None:
     first = read(opencode, v1.path)
     v1.update("message", "msg_1", data=assistant(), time_updated=CREATED)
     assert settled(first, read(opencode, v1.path, first))[0].input_tokens == 1200
+
+
+def milliseconds_now() -> int:
+    return int(time.time() * 1000)
+
+
+def test_an_update_that_a_wrong_clock_dated_to_the_future_hides_no_later_one(v1: Database) -> None:
+    v1.message("msg_1", updated=milliseconds_now() + 400 * 86_400_000)
+    v1.message("msg_2", data=assistant(created=CREATED + 20, completed=None, tokens=tokens(5)), updated=CREATED + 20)
+    first = read(opencode, v1.path)
+    v1.update("message", "msg_2", data=assistant(created=CREATED + 20), time_updated=milliseconds_now())
+    second = read(opencode, v1.path, first)
+    assert settled(first, second) == settled(read(opencode, v1.path))
 
 
 def test_rows_inserted_with_old_times_are_read(v1: Database) -> None:

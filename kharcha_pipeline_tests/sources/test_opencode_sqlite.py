@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +140,32 @@ def test_no_copy_is_left_behind(
         return names(connection)
 
     assert read_snapshot(str(path), looking) == ["new"]
+    assert not os.listdir(ours)
+
+
+READ_FOR_EVER = """
+import sys, time
+from kharcha_pipeline.sources.sqlite import read_snapshot
+read_snapshot(sys.argv[1], lambda connection: print("reading", flush=True) or time.sleep(60))
+"""
+
+
+def test_the_copy_of_a_killed_reader_is_removed_by_the_next_and_that_of_a_living_one_stays(
+    path: Path, owner: sqlite3.Connection, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy holds conversations."""
+    ours = tmp_path_factory.mktemp("ours")
+    monkeypatch.setattr(tempfile, "tempdir", str(ours))
+    add(owner, "new")
+    program = [sys.executable, "-c", READ_FOR_EVER, str(path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(ours)}) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"reading\n"
+        assert read_snapshot(str(path), names) == ["new"]
+        (copy,) = ours.iterdir()
+        assert (copy.stat().st_mode & 0o777, (copy / "copy.db").exists()) == (0o700, True)
+        reader.kill()
+    assert read_snapshot(str(path), names) == ["new"]
     assert not os.listdir(ours)
 
 

@@ -18,6 +18,8 @@ from kharcha_pipeline_tests.torture import worker
 from kharcha_pipeline_tests.torture.agreement import assert_equal_to_undisturbed
 
 WORKERS = ("sync", "sync", "build", "rebucket", "reprice", "publish", "read", "read_for_long")
+MORE_WORKERS = (*WORKERS, "sync", "sync", "backfill")
+"""With Dagster beside them, which needs seconds to begin."""
 
 
 @dataclass
@@ -41,7 +43,8 @@ def run(directory: Path, seed: int, seconds: float, workers: tuple[str, ...] = W
     work = Work()
     arguments = [str(seconds), str(seed), str(machine.home), str(machine.data), machine.timezone, *workers]
     program = [sys.executable, "-m", worker.__name__, *arguments]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    errors = (directory / "errors").open("w+")
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     deadline = time.monotonic() + seconds
@@ -51,10 +54,12 @@ def run(directory: Path, seed: int, seconds: float, workers: tuple[str, ...] = W
             truth = merged(truth, append_corpus(machine.home, seed, 2, LAST_DAY, work.growths))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.3)
-        output, errors = process.communicate()
+        output, _ = process.communicate()
     finally:
         process.kill()
-    assert process.returncode == 0, errors
+    errors.seek(0)
+    with errors:
+        assert process.returncode == 0, errors.read()
     for said in map(json.loads, output.splitlines()):
         name = said["operation"]
         work.rounds[name] = work.rounds.get(name, 0) + said["rounds"]
