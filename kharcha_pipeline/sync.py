@@ -13,7 +13,7 @@ from kharcha_pipeline.sources.landing import LandingResult, Progress, land
 from kharcha_pipeline.sources.registry import SOURCES
 from kharcha_pipeline.sources.scanner import sweep_plan
 from kharcha_pipeline.stages import BuildResult
-from kharcha_pipeline.unchanged import Watched
+from kharcha_pipeline.unchanged import Look, Watched
 from kharcha_pipeline.warehouse.warehouse import Warehouse
 
 
@@ -41,13 +41,17 @@ def no_progress(done: int, total: int) -> None:
     """Tells nobody."""
 
 
-def sync(settings: Settings, *, full: bool = False, progress: Progress = no_progress) -> SyncResult:
+def sync(
+    settings: Settings, *, full: bool = False, progress: Progress = no_progress, seen: Look | None = None
+) -> SyncResult:
     """Lands what changed, builds the touched days and publishes; may be repeated or killed at any point.
 
     Args:
         settings: data directory, zone, prices, roots.
         full: read and settle everything again.
         progress: told how many bytes of how many are read.
+        seen: how the log files differ from the last complete sync, if that is known: then only those directories are
+            looked at.
 
     Raises:
         SettingsError, PriceFileError: when a setting or the prices file is wrong.
@@ -57,7 +61,7 @@ def sync(settings: Settings, *, full: bool = False, progress: Progress = no_prog
     watched = _watched(settings)
     given = unchanged.inputs(settings.environment, watched)
     prices = PriceSources.load(settings.prices)
-    landing = land(warehouse, settings, SOURCES, full=full, progress=progress)
+    landing = land(warehouse, settings, SOURCES, full=full, progress=progress, seen=None if full else seen)
     built = stages.build_stale(warehouse, prices, surely=bool(landing.touched_days))
     published = warehouse.publish()
     _remember(warehouse, settings, prices, landing, watched, given)
@@ -82,7 +86,7 @@ def _remember(
 ) -> None:
     """Lets the next sync return at once if it finds all as it is now, provided nothing is left to do."""
     sweep = landing.sweep
-    if sweep is None or sweep.unreadable or landing.unreadable_files:
+    if sweep is None or sweep.listing is None or sweep.unreadable or landing.unreadable_files:
         return  # what could not be read is tried again every time
     left = unchanged.outputs(settings.environment)
     with warehouse.read() as connection:  # whoever changes the warehouse from here on changes what was left

@@ -16,11 +16,13 @@ import sys
 from time import strftime
 
 from kharcha_pipeline import __version__, locations
-from kharcha_pipeline.sources.walk import listing, walk_all
+from kharcha_pipeline.sources.walk import differing, listing, walk_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from kharcha_pipeline.sources.walk import Directory
 
     Plan = Sequence[tuple[str, tuple[str, ...]]]
     """Places to walk: tops and endings."""
@@ -110,17 +112,50 @@ def remember(
     os.replace(fresh, path)
 
 
-def unchanged_files(environment: Mapping[str, str]) -> int | None:
-    """The number of log files when nothing at all changed since the last complete sync, else `None`."""
+class Look:
+    """What is there now, when nothing but log files can have changed since the last complete sync.
+
+    Attributes:
+        files: the number of log files at the end of that sync.
+        plan: the places that were walked.
+        walked: what was found in them, directory by directory.
+        listing: the walk as text.
+        changed: prefixes of the directories in which something changed.
+    """
+
+    __slots__ = ("changed", "files", "listing", "plan", "walked")
+
+    def __init__(
+        self, files: int, plan: Plan, walked: list[tuple[int, Directory]], listing: bytes, changed: set[str]
+    ) -> None:
+        self.files = files
+        self.plan = plan
+        self.walked = walked
+        self.listing = listing
+        self.changed = changed
+
+
+def look(environment: Mapping[str, str]) -> Look | None:
+    """Compares what is there with the memory of the last complete sync; `None` when that says nothing about it."""
     try:
         with open(memory_path(locations.data_directory(environment)), "rb") as stream:
-            what, seen, swept = stream.read().split(_END, 2)
+            what, seen, before = stream.read().split(_END, 2)
         watched, plan, files = _read(what)
         if seen != (inputs(environment, watched) + outputs(environment)).encode():
             return None
-        return files if swept == listing(walk_all(plan)) else None
+        walked = list(walk_all(plan))
+        now = listing(walked)
+        if now is None:
+            return None
+        return Look(files, plan, walked, now, differing(before, now) if now != before else set())
     except (OSError, ValueError, LookupError):
         return None
+
+
+def unchanged_files(environment: Mapping[str, str]) -> int | None:
+    """The number of log files when nothing at all changed since the last complete sync, else `None`."""
+    found = look(environment)
+    return found.files if found is not None and not found.changed else None
 
 
 def _written(watched: Watched, plan: Plan, files: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import time_machine
 
 from kharcha_pipeline.settings import load_settings
 from kharcha_pipeline.sync import sync
-from kharcha_pipeline.unchanged import unchanged_files
-from kharcha_pipeline_tests.corpus import write_corpus
+from kharcha_pipeline.unchanged import look, unchanged_files
+from kharcha_pipeline_tests.corpus import append_corpus, write_corpus
 from kharcha_pipeline_tests.machine import LAST_DAY, Machine
 
 PRICES = "schema = 1\n"
@@ -101,3 +102,82 @@ def test_a_memory_that_is_something_else_is_no_memory(machine: Machine, content:
     machine.sync()
     (machine.data / "unchanged").write_bytes(content)
     assert unchanged_files(machine.environment) is None
+
+
+def everything_known(machine: Machine) -> list[list[tuple[object, ...]]]:
+    """All events, and what is known about all log files."""
+    queries = (
+        "SELECT * EXCLUDE (recorded_at) FROM priced_events ORDER BY event_id",
+        "SELECT source, path, size, read_to, lines, pending, status FROM log_files ORDER BY path, status",
+        "SELECT source, path, line, position, reason FROM rejects ORDER BY ALL",
+    )
+    return [machine.query(query) for query in queries]
+
+
+def append(home: Path, turn: int) -> None:
+    append_corpus(home, 12, 2, LAST_DAY, turn)
+
+
+def move(home: Path, turn: int) -> None:
+    path = sorted((home / ".claude").rglob("*.jsonl"))[turn]
+    target = home / f".claude/projects/-moved-{turn}/{path.name}"
+    target.parent.mkdir(parents=True)
+    path.rename(target)
+
+
+def remove(home: Path, turn: int) -> None:
+    sorted((home / ".codex").rglob("*.jsonl"))[0].unlink(missing_ok=True)
+
+
+def replace(home: Path, turn: int) -> None:
+    path = sorted((home / ".claude").rglob("*.jsonl"))[0]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.unlink()
+    path.write_bytes(b"".join(lines[::2]) + b"no JSON\n")
+
+
+def leave(home: Path, turn: int) -> None:
+    """Nothing happens."""
+
+
+CHANGES = (append, move, remove, replace, leave)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_looking_at_what_changed_comes_to_the_same_as_looking_at_everything(tmp_path: Path, seed: int) -> None:
+    some = Machine.below(tmp_path, "some")
+    write_corpus(some.home, 12, 10, 6, LAST_DAY)
+    every = Machine(some.home, tmp_path / "every")
+    rng = random.Random(seed)
+    for turn in range(5):
+        seen = look(some.environment)
+        assert (seen is None) == (turn == 0)
+        result = sync(some.settings, seen=seen)
+        (every.data / "unchanged").unlink(missing_ok=True)
+        assert result.landing.files_found == every.sync().landing.files_found
+        assert everything_known(some) == everything_known(every)
+        for change in rng.sample(CHANGES, 2):
+            change(some.home, turn)
+
+
+def test_files_that_go_or_grow_after_a_look_are_read_as_they_are(machine: Machine) -> None:
+    machine.sync()
+    append(machine.home, 1)
+    seen = look(machine.environment)
+    assert seen is not None
+    assert seen.changed
+    append(machine.home, 2)
+    remove(machine.home, 0)
+    sync(machine.settings, seen=seen)
+    machine.sync()
+    every = Machine(machine.home, machine.data.parent / "every")
+    every.sync()
+    assert machine.cells().keys() >= every.cells().keys()
+    assert look(machine.environment) is not None
+
+
+def test_after_a_look_the_next_sync_is_remembered_as_well(machine: Machine) -> None:
+    machine.sync()
+    append(machine.home, 1)
+    sync(machine.settings, seen=look(machine.environment))
+    assert unchanged_files(machine.environment) == machine.sync().landing.files_found

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from kharcha_pipeline import __version__
 from kharcha_pipeline.cli import exits
+
+if TYPE_CHECKING:
+    from kharcha_pipeline.unchanged import Look
 
 _MODULES = {
     "sync": "sync",
@@ -52,10 +56,15 @@ def app() -> None:
     """The program; its commands do the work."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code; failures that can be expected end in one sentence."""
+def run(arguments: Sequence[str], seen: Look | None = None) -> int:
+    """Runs one command and returns its exit code; failures that can be expected end in one sentence.
+
+    Args:
+        arguments: the command and its arguments.
+        seen: what is known of the log files already.
+    """
     try:
-        code = _ended(arguments)
+        code = _ended(arguments, seen)
         sys.stdout.flush()
     except Exception as error:
         return failed(error)
@@ -73,10 +82,10 @@ def failed(error: Exception) -> int:
     return code
 
 
-def _ended(arguments: Sequence[str]) -> int:
+def _ended(arguments: Sequence[str], seen: Look | None) -> int:
     """The exit code with which a command ends."""
     try:
-        app.main(args=list(arguments), prog_name="kharcha")
+        app.main(args=list(arguments), prog_name="kharcha", obj=seen)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else exits.FAILURE
     return exits.OK

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
-from kharcha_pipeline.unchanged import unchanged_files
+from kharcha_pipeline.unchanged import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
+
+    from kharcha_pipeline.unchanged import Look
 
 _BARE = frozenset({"--quiet", "-q", "--json"})
 """Options of `sync` that only change what is printed."""
@@ -41,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command's arguments; by default those of this process.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    said = _nothing_to_do(given)
+    seen = look(os.environ) if given[:1] == ["sync"] else None
+    said = _nothing_to_do(given, seen)
     if said is None:
         from kharcha_pipeline.cli.app import run
 
-        return run(given)
+        return run(given, seen)
     try:
         sys.stdout.write(said)
         sys.stdout.flush()
@@ -56,13 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _nothing_to_do(given: Sequence[str]) -> str | None:
+def _nothing_to_do(given: Sequence[str], seen: Look | None) -> str | None:
     """What to print when the command is a sync with nothing to do, else `None`."""
-    if given[:1] != ["sync"] or not _BARE.issuperset(given[1:]):
+    if seen is None or seen.changed or not _BARE.issuperset(given[1:]):
         return None
-    files = unchanged_files(os.environ)
-    if files is None or (files == 0 and len(given) == 1):  # without any file it should be told where they were sought
+    if seen.files == 0 and len(given) == 1:  # without any file it should be told where they were sought
         return None
     from kharcha_pipeline.cli.nothing_changed import told
 
-    return told(files, as_json="--json" in given, quiet=len(given) > 1)
+    return told(seen.files, as_json="--json" in given, quiet=len(given) > 1)

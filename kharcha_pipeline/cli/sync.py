@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kharcha_pipeline.sources.landing import LandingResult, Progress
     from kharcha_pipeline.sources.source import Place
     from kharcha_pipeline.sync import SyncResult
+    from kharcha_pipeline.unchanged import Look
 
 LONG_WORK_BYTES = 32 * 1024 * 1024
 """Less than this is read in about a second: a progress bar would only flicker."""
@@ -31,7 +32,8 @@ LONG_WORK_BYTES = 32 * 1024 * 1024
 @click.option("--full", is_flag=True, help="Read and compare everything again, as after an upgrade.")
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but warnings and failures.")
-def command(full: bool, json: bool, quiet: bool) -> None:
+@click.pass_obj
+def command(seen: Look | None, full: bool, json: bool, quiet: bool) -> None:
     """Read what is new in the agents' logs.
 
     New usage is priced, and the published tables are brought up to date. May be repeated, interrupted or run from a
@@ -40,7 +42,7 @@ def command(full: bool, json: bool, quiet: bool) -> None:
     from kharcha_pipeline.settings import load_settings
 
     settings = load_settings(os.environ)
-    result = run_sync(settings, full=full, show_progress=not (json or quiet))
+    result = run_sync(settings, full=full, show_progress=not (json or quiet), seen=seen)
     for warning in result.built.warnings:
         click.echo(f"kharcha: {warning}", err=True)
     if json:
@@ -49,12 +51,14 @@ def command(full: bool, json: bool, quiet: bool) -> None:
         click.echo(summary(settings, result))
 
 
-def run_sync(settings: Settings, *, full: bool = False, show_progress: bool = True) -> SyncResult:
+def run_sync(
+    settings: Settings, *, full: bool = False, show_progress: bool = True, seen: Look | None = None
+) -> SyncResult:
     """Runs the main job under a progress bar, if there is somebody to look at it."""
     from kharcha_pipeline.sync import sync
 
     with _progress_bar(show_progress and sys.stderr.isatty()) as progress:
-        return sync(settings, full=full, progress=progress)
+        return sync(settings, full=full, progress=progress, seen=seen)
 
 
 def mark_as_samples(data_directory: Path) -> None:

@@ -38,16 +38,18 @@ from kharcha_pipeline.sources.scanner import (
 )
 from kharcha_pipeline.sources.settling import Destination, settle
 from kharcha_pipeline.sources.source import Source
-from kharcha_pipeline.sources.sweep import error_phrase
+from kharcha_pipeline.sources.walk import error_phrase
 from kharcha_pipeline.sources.whereabouts import (
     ReadFile,
     add_states,
     known_files,
     new_unreadable_places,
+    next_file_id,
     store_files,
     store_rejects,
     store_whereabouts,
 )
+from kharcha_pipeline.unchanged import Look
 from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse
 from kharcha_pipeline.warehouse.zone import is_pinned, pin_machine, pin_zone, pinned_machine, pinned_zone
 
@@ -86,6 +88,7 @@ def land(
     full: bool = False,
     trigger: str = "command",
     progress: Progress = lambda done, total: None,
+    seen: Look | None = None,
 ) -> LandingResult:
     """Reads all log files that changed since the last landing and stores what they say.
 
@@ -96,6 +99,7 @@ def land(
         full: read every file from its start again and settle every record again, as after a change of rules.
         trigger: `command` or `dagster`, for `sync_runs`.
         progress: told now and then, and at the end.
+        seen: how the log files differ from the last complete sync, if that is known.
 
     Raises:
         LockTimeoutError: when another landing goes on for too long.
@@ -105,8 +109,8 @@ def land(
     _refuse_mixing(settings)
     with warehouse.landing():
         started = datetime.now(UTC)
-        sweep = sweep_places(places(sources, settings))
-        result = LandingResult(files_found=len(sweep.files), sweep=sweep)
+        sweep = sweep_places(places(sources, settings), seen)
+        result = LandingResult(files_found=len(sweep.files) + sweep.elsewhere, sweep=sweep)
         zone, machine, changes, unreadable = _compared(warehouse, settings, sweep, full=full)
         if changes.moved or changes.gone or changes.returned or unreadable:
             with warehouse.write() as connection:
@@ -163,7 +167,7 @@ def _compared(warehouse: Warehouse, settings: Settings, sweep: Sweep, *, full: b
 def _comparison(
     connection: duckdb.DuckDBPyConnection, settings: Settings, sweep: Sweep, *, full: bool
 ) -> _Comparison:
-    changes = compare(sweep.files, known_files(connection), full=full)
+    changes = compare(sweep.files, known_files(connection, sweep.only), next_file_id(connection), full=full)
     add_states(connection, changes.to_read)
     return _Comparison(
         pinned_zone(connection, settings),

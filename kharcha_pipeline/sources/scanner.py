@@ -16,7 +16,9 @@ import msgspec
 from kharcha_pipeline.records import LogFile
 from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.source import Place, ReadingMode, Source
-from kharcha_pipeline.sources.sweep import Found, Unreadable, listing, sweep_all
+from kharcha_pipeline.sources.sweep import Found, Unreadable, files_in
+from kharcha_pipeline.sources.walk import listing, seen_again, walk_all
+from kharcha_pipeline.unchanged import Look
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 64
@@ -60,13 +62,17 @@ class FileState(msgspec.Struct):
 
 
 class Sweep(msgspec.Struct):
-    """Everything that was found in the places of all sources."""
+    """What was found in the places of all sources."""
 
     files: list[SweptFile]
     unreadable: list[tuple[str, Unreadable]]
     places: list[tuple[str, Place]]
-    listing: bytes
-    """Everything that was found, as `sweep.listing` tells it."""
+    listing: bytes | None
+    """Everything that was found, as `walk.listing` tells it."""
+    only: set[str] | None = None
+    """The directories that were looked through, when it was known that nothing changed in the others."""
+    elsewhere: int = 0
+    """The number of log files in the others."""
 
 
 class FileToRead(msgspec.Struct):
@@ -115,13 +121,30 @@ def places(sources: Iterable[Source], settings: Settings) -> list[tuple[str, Pla
     ]
 
 
-def sweep_places(all_places: Sequence[tuple[str, Place]]) -> Sweep:
-    """Looks through all places; every file is found once, by the first place that reaches it."""
-    everything = list(sweep_all(sweep_plan(all_places)))
-    sweep = Sweep([], [], list(all_places), listing(everything))
+def sweep_places(all_places: Sequence[tuple[str, Place]], seen: Look | None = None) -> Sweep:
+    """Looks through all places; every file is found once, by the first place that reaches it.
+
+    Args:
+        all_places: the places of all sources.
+        seen: how the places differ from what the last complete sync found, if that is known. Then only directories in
+            which something changed are looked at, once more: by now more may have changed in them.
+    """
+    plan = sweep_plan(all_places)
+    if seen is not None and seen.plan == plan:
+        sweep = Sweep([], [], list(all_places), seen.listing, seen.changed)
+        walked = list(seen_again(seen.walked, seen.changed))
+        sweep.elsewhere = sum(
+            not name.endswith(all_places[number][1].watched)
+            for number, directory in seen.walked
+            if directory.prefix not in seen.changed
+            for name, _ in directory.files
+        )
+    else:
+        walked = list(walk_all(plan))
+        sweep = Sweep([], [], list(all_places), listing(walked))
     watched: list[tuple[str, Found]] = []
     by_path: dict[str, SweptFile] = {}
-    for number, found in everything:
+    for number, found in files_in(walked):
         source, place = all_places[number]
         if isinstance(found, Unreadable):
             sweep.unreadable.append((source, found))
@@ -145,15 +168,21 @@ def sweep_plan(all_places: Sequence[tuple[str, Place]]) -> list[tuple[str, tuple
     return [(place.path, place.endings + place.watched) for _, place in all_places]
 
 
-def compare(swept: Sequence[SweptFile], known: Iterable[KnownFile], *, full: bool = False) -> Changes:
-    """Compares what is there with what was known; with `full`, everything that is there is to be read."""
+def compare(swept: Sequence[SweptFile], known: Iterable[KnownFile], next_id: int, *, full: bool = False) -> Changes:
+    """Compares what is there with what was known.
+
+    Args:
+        swept: what is there.
+        known: what was known, of the same directories.
+        next_id: the number of the first file that is new.
+        full: whether everything that is there is to be read.
+    """
     by_path = {file.path: file for file in known}
     present = {file.path for file in swept}
     missing = [file for path, file in by_path.items() if path not in present]
     by_inode = {(file.source, file.inode): file for file in missing}
     changes = Changes()
     moved: set[int] = set()
-    next_id = max((file.file_id for file in by_path.values()), default=0) + 1
     for file in swept:
         before = by_path.get(file.path)
         if before is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from kharcha_pipeline.sources.walk import Directory, walk_all
 from kharcha_pipeline.sources.walk import error_phrase as error_phrase
-from kharcha_pipeline.sources.walk import walk_all
 
 NO_TEXT = "path is not valid utf-8"
 
@@ -33,7 +32,12 @@ def sweep_all(
     places: Iterable[tuple[str, tuple[str, ...]]],
 ) -> Iterator[tuple[int, Found | Unreadable]]:
     """Sweeps several `(top, endings)` in order, every file once, and tells which place it came from."""
-    for number, directory in walk_all(places):
+    return files_in(walk_all(places))
+
+
+def files_in(walked: Iterable[tuple[int, Directory]]) -> Iterator[tuple[int, Found | Unreadable]]:
+    """The files of a walk, each with the place it came from."""
+    for number, directory in walked:
         for name, status in directory.files:
             path = directory.prefix + name
             if path.isascii() or _is_text(path):
@@ -42,22 +46,6 @@ def sweep_all(
                 yield number, _unreadable(path, NO_TEXT)
         for name, reason in directory.unreadable:
             yield number, _unreadable(directory.prefix + name, reason)
-
-
-def listing(found: Iterable[tuple[int, Found | Unreadable]]) -> bytes:
-    """What `walk.listing` says of a walk that found this."""
-    lines = []
-    before = None
-    for number, file in found:
-        if isinstance(file, Unreadable):
-            return os.urandom(16)
-        name = os.path.basename(file.path)
-        directory = (number, file.path.removesuffix(name))
-        if directory != before:
-            lines.append(f"{directory[0]}\0{directory[1]}\n")
-            before = directory
-        lines.append(f"{name}\0{file.inode}\0{file.size}\0{file.modified_ns}\n")
-    return "".join(lines).encode()
 
 
 def _is_text(path: str) -> bool:

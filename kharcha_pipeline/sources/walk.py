@@ -51,20 +51,47 @@ def walk_all(places: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[tuple[in
                 yield number, directory
 
 
-def listing(walked: Iterable[tuple[int, Directory]]) -> bytes:
-    """A walk as text: a line for a directory, then one for each file. With anything unreadable it equals no other."""
-    lines = []
+_NEXT = "\0\0"
+"""Stands between directories in a listing: neither names nor paths are empty or have a NUL in them."""
+
+
+def listing(walked: Iterable[tuple[int, Directory]]) -> bytes | None:
+    """A walk as text: a part for each directory, in it a line for each file; `None` with anything unreadable."""
+    blocks = []
     for number, directory in walked:
         if directory.unreadable:
-            return os.urandom(16)
-        lines.append(f"{number}\0{directory.prefix}\n")
-        lines += [
+            return None
+        lines = [
             f"{name}\0{status.st_ino}\0{status.st_size}\0{status.st_mtime_ns}\n" for name, status in directory.files
         ]
+        blocks.append(f"{number}\0{directory.prefix}\0{''.join(lines)}")
     try:
-        return "".join(lines).encode()
+        return _NEXT.join(blocks).encode()
     except UnicodeEncodeError:
-        return os.urandom(16)
+        return None
+
+
+def differing(before: bytes, after: bytes) -> set[str]:
+    """Prefixes of the directories that two listings do not show alike."""
+    separator = _NEXT.encode()
+    blocks = set(before.split(separator)) ^ set(after.split(separator))
+    return {block.split(b"\0", 2)[1].decode() for block in blocks if block}
+
+
+def seen_again(walked: Iterable[tuple[int, Directory]], prefixes: set[str]) -> Iterator[tuple[int, Directory]]:
+    """The given directories of a walk, with what their files are like now. A file that is gone by now is left out."""
+    for number, directory in walked:
+        if directory.prefix not in prefixes:
+            continue
+        again = Directory(directory.prefix)
+        for name, _ in directory.files:
+            try:
+                again.files.append((name, os.stat(directory.prefix + name)))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                again.unreadable.append((name, error_phrase(error)))
+        yield number, again
 
 
 def error_phrase(error: OSError) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import duckdb
 import msgspec
@@ -23,12 +23,26 @@ class ReadFile(msgspec.Struct):
     status: str = "read"
 
 
-def known_files(connection: duckdb.DuckDBPyConnection) -> list[KnownFile]:
-    """Every file that was ever read, as the last landing left it."""
+def known_files(connection: duckdb.DuckDBPyConnection, only: Iterable[str] | None = None) -> list[KnownFile]:
+    """Files that were ever read, as the last landing left them.
+
+    Args:
+        connection: to the warehouse.
+        only: prefixes of the directories whose files are asked for; `None` for all.
+    """
     rows = connection.execute(
-        "SELECT file_id, source, account, path, inode, size, modified_ns, read_to, lines, status FROM log_files"
+        """
+        SELECT file_id, source, account, path, inode, size, modified_ns, read_to, lines, status FROM log_files
+        WHERE $only IS NULL OR path[:length(path) - length(parse_filename(path))] IN (SELECT unnest($only::VARCHAR[]))
+        """,
+        {"only": None if only is None else list(only)},
     ).fetchall()
     return [KnownFile(*row) for row in rows]
+
+
+def next_file_id(connection: duckdb.DuckDBPyConnection) -> int:
+    """The number of the next file that is read for the first time."""
+    return int(connection.execute("SELECT coalesce(max(file_id), 0) + 1 FROM log_files").fetchall()[0][0])
 
 
 def add_states(connection: duckdb.DuckDBPyConnection, to_read: Sequence[FileToRead]) -> None:

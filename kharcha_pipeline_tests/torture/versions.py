@@ -137,7 +137,10 @@ def _tested(environment: Environment, directory: Path, seconds: float) -> Findin
         "--junitxml",
         report,
     ]
-    more = {"HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "hypothesis"), "PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
+    more = {
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "hypothesis"),
+        "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),
+    }
     variables = os.environ | more | {deadline.VARIABLE: str(time.monotonic() + seconds)}
     command = [environment.python, "-m", "pytest", *options, *_files()]
     ended = subprocess.run(command, cwd=CHECKOUT, env=variables, check=False)
