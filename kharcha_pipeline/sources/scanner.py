@@ -17,7 +17,7 @@ from kharcha_pipeline.records import LogFile
 from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.source import Place, ReadingMode, Source
 from kharcha_pipeline.sources.sweep import Found, Unreadable, files_in
-from kharcha_pipeline.sources.walk import listing, seen_again, walk_all
+from kharcha_pipeline.sources.walk import part, seen_again, walk_all, whole
 from kharcha_pipeline.unchanged import Look
 
 HEAD_BYTES = 4096
@@ -64,10 +64,10 @@ class FileState(msgspec.Struct):
 class Sweep(msgspec.Struct):
     """What was found in the places of all sources."""
 
-    files: list[SweptFile]
-    unreadable: list[tuple[str, Unreadable]]
     places: list[tuple[str, Place]]
-    listing: bytes | None
+    files: list[SweptFile] = []
+    unreadable: list[tuple[str, Unreadable]] = []
+    listing: bytes | None = None
     """Everything that was found, as `walk.listing` tells it."""
     only: set[str] | None = None
     """The directories that were looked through, when it was known that nothing changed in the others."""
@@ -130,9 +130,11 @@ def sweep_places(all_places: Sequence[tuple[str, Place]], seen: Look | None = No
             which something changed are looked at, once more: by now more may have changed in them.
     """
     plan = sweep_plan(all_places)
+    sweep = Sweep(places=list(all_places))
+    parts: list[bytes | None] = []
     if seen is not None and seen.plan == plan:
-        sweep = Sweep([], [], list(all_places), seen.listing, seen.changed)
-        walked = list(seen_again(seen.walked, seen.changed))
+        walked = seen_again(seen.walked, seen.changed)
+        sweep.only = seen.changed
         sweep.elsewhere = sum(
             not name.endswith(all_places[number][1].watched)
             for number, directory in seen.walked
@@ -140,22 +142,24 @@ def sweep_places(all_places: Sequence[tuple[str, Place]], seen: Look | None = No
             for name, _ in directory.files
         )
     else:
-        walked = list(walk_all(plan))
-        sweep = Sweep([], [], list(all_places), listing(walked))
+        walked = walk_all(plan)
     watched: list[tuple[str, Found]] = []
     by_path: dict[str, SweptFile] = {}
-    for number, found in files_in(walked):
+    for number, directory in walked:
         source, place = all_places[number]
-        if isinstance(found, Unreadable):
-            sweep.unreadable.append((source, found))
-            continue
-        ending = next((ending for ending in place.watched if found.path.endswith(ending)), None)
-        if ending is not None:
-            watched.append((found.path.removesuffix(ending), found))
-            continue
-        file = SweptFile(source, place.account, place.mode, *found)
-        by_path[file.path] = file
-        sweep.files.append(file)
+        parts.append(part(number, directory))
+        for found in files_in(directory):
+            if isinstance(found, Unreadable):
+                sweep.unreadable.append((source, found))
+                continue
+            ending = next((ending for ending in place.watched if found.path.endswith(ending)), None)
+            if ending is not None:
+                watched.append((found.path.removesuffix(ending), found))
+                continue
+            file = SweptFile(source, place.account, place.mode, *found)
+            by_path[file.path] = file
+            sweep.files.append(file)
+    sweep.listing = whole(parts) if seen is None or sweep.only is None else seen.listing
     for path, beside in watched:
         if (watching := by_path.get(path)) is not None:
             watching.size += beside.size

@@ -32,20 +32,21 @@ def sweep_all(
     places: Iterable[tuple[str, tuple[str, ...]]],
 ) -> Iterator[tuple[int, Found | Unreadable]]:
     """Sweeps several `(top, endings)` in order, every file once, and tells which place it came from."""
-    return files_in(walk_all(places))
+    for number, directory in walk_all(places):
+        for found in files_in(directory):
+            yield number, found
 
 
-def files_in(walked: Iterable[tuple[int, Directory]]) -> Iterator[tuple[int, Found | Unreadable]]:
-    """The files of a walk, each with the place it came from."""
-    for number, directory in walked:
-        for name, status in directory.files:
-            path = directory.prefix + name
-            if path.isascii() or _is_text(path):
-                yield number, Found(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            else:
-                yield number, _unreadable(path, NO_TEXT)
-        for name, reason in directory.unreadable:
-            yield number, _unreadable(directory.prefix + name, reason)
+def files_in(directory: Directory) -> Iterator[Found | Unreadable]:
+    """What a walk found in one directory."""
+    for name, status in directory.files:
+        path = directory.prefix + name
+        if path.isascii() or _is_text(path):
+            yield Found(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        else:
+            yield _unreadable(path, NO_TEXT)
+    for name, reason in directory.unreadable:
+        yield _unreadable(directory.prefix + name, reason)
 
 
 def _is_text(path: str) -> bool:

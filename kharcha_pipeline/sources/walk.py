@@ -12,7 +12,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     Visited = set[tuple[int, int]]
 
@@ -51,30 +51,34 @@ def walk_all(places: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[tuple[in
                 yield number, directory
 
 
-_NEXT = "\0\0"
+_NEXT = b"\0\0"
 """Stands between directories in a listing: neither names nor paths are empty or have a NUL in them."""
 
 
 def listing(walked: Iterable[tuple[int, Directory]]) -> bytes | None:
     """A walk as text: a part for each directory, in it a line for each file; `None` with anything unreadable."""
-    blocks = []
-    for number, directory in walked:
-        if directory.unreadable:
-            return None
-        lines = [
-            f"{name}\0{status.st_ino}\0{status.st_size}\0{status.st_mtime_ns}\n" for name, status in directory.files
-        ]
-        blocks.append(f"{number}\0{directory.prefix}\0{''.join(lines)}")
+    return whole([part(number, directory) for number, directory in walked])
+
+
+def part(number: int, directory: Directory) -> bytes | None:
+    """The part of a listing that is about one directory."""
+    if directory.unreadable:
+        return None
+    lines = [f"{name}\0{status.st_ino}\0{status.st_size}\0{status.st_mtime_ns}\n" for name, status in directory.files]
     try:
-        return _NEXT.join(blocks).encode()
+        return f"{number}\0{directory.prefix}\0{''.join(lines)}".encode()
     except UnicodeEncodeError:
         return None
 
 
+def whole(parts: Sequence[bytes | None]) -> bytes | None:
+    """A listing of the parts it consists of."""
+    return None if None in parts else _NEXT.join(parts)  # type: ignore[arg-type]
+
+
 def differing(before: bytes, after: bytes) -> set[str]:
     """Prefixes of the directories that two listings do not show alike."""
-    separator = _NEXT.encode()
-    blocks = set(before.split(separator)) ^ set(after.split(separator))
+    blocks = set(before.split(_NEXT)) ^ set(after.split(_NEXT))
     return {block.split(b"\0", 2)[1].decode() for block in blocks if block}
 
 
