@@ -1,23 +1,20 @@
-"""The raw layer: usage records as the sources said them, in compressed batches, found again by their family."""
+"""The raw layer: usage records as the sources said them, in batches in the archive, found again by their family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
-import zstandard
 
 from kharcha_pipeline.records import SettledRecord, UsageRecord
 from kharcha_pipeline.sources.source import Source
+from kharcha_pipeline.warehouse.archive import Archive, Span
 from kharcha_pipeline.warehouse.columns import handed_over
 
 RECORDS_OF_A_BATCH = 500
 """So few that reading one of them again costs a millisecond, so many that what they repeat compresses well."""
-
-COMPRESSION = 1
-"""zstd's level: a tenth larger than its default, in half the time."""
 
 
 class FoundRecord(NamedTuple):
@@ -42,6 +39,7 @@ class Families:
 
     Attributes:
         connection: inside a transaction.
+        archive: where the records are.
         source: the agent.
         numbers: the number of every family that was met.
         said: what the records of each loaded family said.
@@ -49,8 +47,9 @@ class Families:
         related: of each family that looks at others, their names.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, archive: Archive, source: Source) -> None:
         self.connection = connection
+        self.archive = archive
         self.source = source
         self.numbers: dict[str, int] = {}
         self.said: dict[str, list[Any]] = {}
@@ -99,77 +98,64 @@ class Families:
             )
         rows = self.connection.execute(
             """
-            SELECT batch_id, list(number) FROM raw.family_batches JOIN numbered_families USING (family_key)
-            WHERE number >= ? GROUP BY batch_id ORDER BY batch_id
+            SELECT position, size, list(number) FROM raw.family_batches
+            JOIN numbered_families USING (family_key) JOIN raw.usage_records USING (position)
+            WHERE number >= ? GROUP BY position, size ORDER BY position
             """,
             [first],
         ).fetchall()
-        self._load_batches({batch_id: {unmet[number - first] for number in held} for batch_id, held in rows})
-
-    def load_all(self) -> None:
-        """Adds every record the source ever landed."""
-        rows = self.connection.execute(
-            "SELECT batch_id, said FROM raw.usage_records WHERE source = ? ORDER BY batch_id", [self.source.name]
-        )
-        unpacked = self._unpacked(rows)
-        self.load({family: None for _, records in unpacked for _, _, _, family, _ in records})
-
-    def _load_batches(self, batches: Mapping[int, set[str]]) -> None:
-        rows = self.connection.execute(
-            "SELECT batch_id, said FROM raw.usage_records WHERE batch_id IN (SELECT unnest(?::BIGINT[]))",
-            [list(batches)],
-        )
-        for batch_id, records in self._unpacked(rows):
-            wanted = batches[batch_id]
+        batches = self._read([Span(position, size) for position, size, _ in rows])
+        for records, (_, _, held) in zip(batches, rows, strict=True):
+            wanted = {unmet[number - first] for number in held}
             for _, _, _, family, said in records:
                 if family in wanted:
                     self._add(family, said)
                     self.known.add(family)
 
-    def _unpacked(self, rows: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, list[_Stored]]]:
-        """The batches that a query named, each with its number."""
+    def load_all(self) -> None:
+        """Adds every record the source ever landed."""
+        rows = self.connection.execute(
+            "SELECT position, size FROM raw.usage_records WHERE source = ? ORDER BY position", [self.source.name]
+        ).fetchall()
+        batches = self._read([Span(*row) for row in rows])
+        self.load({family: None for records in batches for _, _, _, family, _ in records})
+
+    def _read(self, spans: Iterable[Span]) -> Iterator[list[_Stored]]:
         record_type: Any = self.source.record_type
         decode = msgspec.json.Decoder(list[tuple[int, int, int | None, str, record_type]]).decode
-        while some := rows.fetchmany(100):
-            for batch_id, packed in some:
-                yield batch_id, decode(zstandard.decompress(packed))
+        return map(decode, self.archive.read(spans))
 
     def store(self, new: Sequence[FoundRecord]) -> None:
         """Stores records that are new by content, in batches."""
         starts = range(0, len(new), RECORDS_OF_A_BATCH)
         batches = [_stored(new[start : start + RECORDS_OF_A_BATCH]) for start in starts]
-        first = self.connection.execute(
-            "SELECT min(number) FROM (SELECT nextval('raw.batch_ids') AS number FROM range(?))", [len(batches)]
-        ).fetchall()[0][0]
-        pack, encode = zstandard.ZstdCompressor(level=COMPRESSION).compress, msgspec.json.encode
+        known = self.connection.execute("SELECT coalesce(max(position + size), 0) FROM raw.usage_records").fetchall()
+        spans = self.archive.append([msgspec.json.encode(batch) for batch in batches], known[0][0])
+        places = [span.position for span in spans]
         with handed_over(
             self.connection,
             "batches_given",
-            {"batch_id": "BIGINT", "records": "BIGINT", "said": "BLOB"},
-            [
-                range(first, first + len(batches)),
-                list(map(len, batches)),
-                [pack(encode(batch)) for batch in batches],
-            ],
+            {"position": "BIGINT", "size": "BIGINT", "records": "BIGINT"},
+            [places, [span.size for span in spans], list(map(len, batches))],
         ):
             self.connection.execute(
-                "INSERT INTO raw.usage_records SELECT batch_id, ?, now(), records, said FROM batches_given",
+                "INSERT INTO raw.usage_records SELECT position, size, ?, now(), records FROM batches_given",
                 [self.source.name],
             )
         held = [
-            (self.numbers[family], batch_id)
-            for batch_id, batch in enumerate(batches, first)
+            (self.numbers[family], position)
+            for position, batch in zip(places, batches, strict=True)
             for family in {record[3]: None for record in batch}
         ]
         with handed_over(
             self.connection,
             "held_given",
-            {"number": "BIGINT", "batch_id": "BIGINT"},
+            {"number": "BIGINT", "position": "BIGINT"},
             list(zip(*held, strict=True)),
         ):
             self.connection.execute(
                 "INSERT INTO raw.family_batches "
-                "SELECT family_key, batch_id FROM held_given JOIN numbered_families USING (number) ORDER BY batch_id"
+                "SELECT family_key, position FROM held_given JOIN numbered_families USING (number) ORDER BY position"
             )
 
     def dependents(self, families: Iterable[str]) -> set[str]:

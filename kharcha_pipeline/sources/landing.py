@@ -50,6 +50,7 @@ from kharcha_pipeline.sources.whereabouts import (
     store_whereabouts,
 )
 from kharcha_pipeline.unchanged import Look
+from kharcha_pipeline.warehouse.archive import Archive
 from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse
 from kharcha_pipeline.warehouse.zone import is_pinned, pin_machine, pin_zone, pinned_machine, pinned_zone
 
@@ -118,7 +119,7 @@ def land(
                 result.rejects += store_rejects(connection, unreadable)
         by_name = {source.name: source for source in sources}
         earliest_ms = _first_instant(zone)
-        landing = _Landing(by_name, Destination(zone, machine), result)
+        landing = _Landing(by_name, warehouse.archive, Destination(zone, machine), result)
         with _without_collector():
             for reads, is_last in _batches(changes.to_read, by_name, earliest_ms, result, progress, full=full):
                 with warehouse.write() as connection:
@@ -259,8 +260,11 @@ def _first_instant(zone: str) -> int:
 class _Landing:
     """Stores batches of readings; keeps what all batches of one landing share."""
 
-    def __init__(self, sources: Mapping[str, Source], destination: Destination, result: LandingResult) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], archive: Archive, destination: Destination, result: LandingResult
+    ) -> None:
         self.sources = sources
+        self.archive = archive
         self.destination = destination
         self.result = result
 
@@ -283,7 +287,7 @@ class _Landing:
         self, connection: duckdb.DuckDBPyConnection, source: Source, found: Sequence[FoundRecord]
     ) -> None:
         """Stores the records that are new by content, and settles the families they belong to."""
-        families = Families(connection, source)
+        families = Families(connection, self.archive, source)
         new = families.add(found)
         if not new:
             return
@@ -297,7 +301,7 @@ class _Landing:
 
     def settle_again(self, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
         """Settles every landed record of a source again, as after a change of its rules."""
-        families = Families(connection, source)
+        families = Families(connection, self.archive, source)
         families.load_all()
         if families.said:
             reasons = dict.fromkeys(families.said, "settled again under new rules")

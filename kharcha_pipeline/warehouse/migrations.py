@@ -38,13 +38,13 @@ def _sql(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _batch_raw_records(connection: duckdb.DuckDBPyConnection) -> None:
-    from kharcha_pipeline.warehouse.to_version_2 import batch_raw_records  # what it needs is seldom needed
+def _archive_raw_records(connection: duckdb.DuckDBPyConnection) -> None:
+    from kharcha_pipeline.warehouse.to_version_2 import archive_raw_records  # what it needs is seldom needed
 
-    batch_raw_records(connection)
+    archive_raw_records(connection)
 
 
-MIGRATIONS: list[Migration] = [Migration(2, _sql("to_version_2.sql"), _batch_raw_records)]
+MIGRATIONS: list[Migration] = [Migration(2, _sql("to_version_2.sql"), _archive_raw_records)]
 """In the order of their versions, without a gap. A released one is never changed."""
 
 

@@ -30,13 +30,12 @@ COMMENT ON TABLE operations.file_states IS 'How to go on reading a log file: dig
 
 -- ----------------------------------------------------------------------------------------------------- raw
 
-CREATE SEQUENCE raw.batch_ids;
 CREATE TABLE raw.usage_records (
-    batch_id BIGINT NOT NULL, source VARCHAR NOT NULL, landed_at TIMESTAMPTZ NOT NULL, records BIGINT NOT NULL, said BLOB NOT NULL
+    position BIGINT NOT NULL, size BIGINT NOT NULL, source VARCHAR NOT NULL, landed_at TIMESTAMPTZ NOT NULL, records BIGINT NOT NULL
 );
-COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever: batches of records in order of their arrival. `said` is JSON, compressed with zstd: a list of [file_id, position, line, family, record]. `family` names the identity group.';
+COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever: where in the archive each batch of records lies. A batch is JSON, a list of [file_id, position, line, family, record]; `family` names the identity group.';
 
-CREATE TABLE raw.family_batches (family_key UBIGINT NOT NULL, batch_id BIGINT NOT NULL);
+CREATE TABLE raw.family_batches (family_key UBIGINT NOT NULL, position BIGINT NOT NULL);
 COMMENT ON TABLE raw.family_batches IS 'Which batches hold records of an identity group. `family_key` is a hash of source and family.';
 
 CREATE TABLE raw.related_families (source VARCHAR NOT NULL, family VARCHAR NOT NULL, related VARCHAR NOT NULL);

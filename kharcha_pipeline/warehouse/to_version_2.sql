@@ -1,4 +1,4 @@
--- From schema version 1 to 2, after the raw records were batched: the texts of events move to `core.contexts` and `core.prices`,
+-- From schema version 1 to 2, after the raw records were archived: the texts of events move to `core.contexts` and `core.prices`,
 -- and `usage_events` and `priced_events` become views of narrow tables in `core`.
 
 COMMENT ON TABLE raw.family_batches IS 'Which batches hold records of an identity group. `family_key` is a hash of source and family.';
@@ -8,7 +8,7 @@ FROM raw.usage_records;
 DROP TABLE raw.numbered_records;
 DROP TABLE raw.usage_records;
 ALTER TABLE raw.new_records RENAME TO usage_records;
-COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever: batches of records in order of their arrival. `said` is JSON, compressed with zstd: a list of [file_id, position, line, family, record]. `family` names the identity group.';
+COMMENT ON TABLE raw.usage_records IS 'What the sources said, as they said it, kept for ever: where in the archive each batch of records lies. A batch is JSON, a list of [file_id, position, line, family, record]; `family` names the identity group.';
 
 CREATE SCHEMA core;
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 
+from kharcha_pipeline.warehouse.archive import Archive, ArchiveError
 from kharcha_pipeline.warehouse.engine import CONFIGURATION, attached
 from kharcha_pipeline.warehouse.journal import guarded
 from kharcha_pipeline.warehouse.ledger import half_built_days
@@ -52,12 +53,14 @@ class Warehouse:
         directory: the data directory; everything is written below it.
         path: the warehouse file, opened by this class alone.
         published_path: the copy for analysts, replaced by an atomic rename.
+        archive: where the raw usage records are.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / "warehouse.duckdb"
         self.published_path = directory / "kharcha.duckdb"
+        self.archive = Archive(directory)
         self._lock_path = directory / "warehouse.lock"
 
     def prepare(self) -> None:
@@ -233,10 +236,12 @@ def _sentences(path: Path) -> Iterator[None]:
     """Turns what DuckDB and the operating system say into sentences for the user."""
     try:
         yield
+    except ArchiveError as error:
+        raise WarehouseError(str(error)) from error
     except OSError as error:
         raise WarehouseError(
-            f"{path} could not be written ({error.strerror}). The last complete state is kept; free space or fix "
-            "the permissions, then run this again."
+            f"{error.filename or path} could not be written ({error.strerror}). The last complete state is kept; "
+            "free space or fix the permissions, then run this again."
         ) from error
     except duckdb.Error as error:
         if type(error) not in _FILE_ERRORS:

@@ -30,15 +30,22 @@ def warehouse_of(version: int) -> Path:
     return WAREHOUSES / f"schema_{version}.duckdb.zst"
 
 
+def archive_of(version: int) -> Path:
+    """Where its archive is; there is none before version 2."""
+    return WAREHOUSES / f"schema_{version}.usage_records.zst"
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         machine = Machine.below(Path(directory))
         write_logs(machine.home)
         machine.sync()
         content = machine.warehouse.path.read_bytes()
+        archived = machine.warehouse.archive.path.read_bytes()
     target = warehouse_of(newest_version())
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(zstandard.compress(content, 19))
+    archive_of(newest_version()).write_bytes(archived)
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 

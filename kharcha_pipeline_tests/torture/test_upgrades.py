@@ -17,7 +17,7 @@ from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError, fact
 from kharcha_pipeline_tests.corpus import append_corpus, merged
 from kharcha_pipeline_tests.machine import LAST_DAY, Machine, all_rows
 from kharcha_pipeline_tests.torture.agreement import assert_consistent
-from kharcha_pipeline_tests.torture.make_warehouse import SEED, warehouse_of, write_logs
+from kharcha_pipeline_tests.torture.make_warehouse import SEED, archive_of, warehouse_of, write_logs
 
 NEXT = newest_version() + 1
 VIEW_TEXT = "translate(sql, '\" ', '')"
@@ -130,6 +130,8 @@ def old_machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     machine = Machine.below(tmp_path)
     machine.warehouse.prepare()
     machine.warehouse.path.write_bytes(zstandard.decompress(warehouse_of(request.param).read_bytes()))
+    if archive_of(request.param).exists():
+        shutil.copyfile(archive_of(request.param), machine.warehouse.archive.path)
     return machine
 
 
