@@ -1,8 +1,4 @@
-"""Reads Codex's lines: which of them can matter, and what they say.
-
-Nine of ten bytes of a rollout are conversation. A line whose head *proves* that it says nothing about usage is
-passed over without being copied or parsed; every other line is parsed, whatever the order and spacing of its keys.
-"""
+"""What the lines of a rollout, or of a saved headless run, say about usage: read with as much care as they need."""
 
 from __future__ import annotations
 
@@ -11,15 +7,18 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, BinaryIO, cast
 
 import msgspec
+from msgspec.structs import astuple
 
 from kharcha_pipeline.records import LogFile, Reading, Reject, UsageRecord
+from kharcha_pipeline.sources.codex_lines import EVENTS, LINES, Rest, walk
 from kharcha_pipeline.sources.codex_records import CodexRecord, Kind, Tokens
-from kharcha_pipeline.sources.lines import CHUNK, LONGEST_LINE, Rejects
+from kharcha_pipeline.sources.lines import Rejects
 from kharcha_pipeline.sources.values import LARGEST_COUNT, MOST_VALUES, count, document, instant, is_crowded, text
 
 NO_JSON = "not JSON"
@@ -36,124 +35,47 @@ A_DAY_MS = 86_400_000
 LARGEST_WINDOW = 128 * 1024 * 1024
 """Bytes of history a zstandard frame may ask the reader to keep; Codex uses far less."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 _NAME = re.compile(
     r"rollout-.*?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl(?:\.zst)?\Z",
     re.IGNORECASE,
 )
-_LINES = frozenset(
-    (
-        "session_meta",
-        "turn_context",
-        "token_usage_record",
-        "compacted",
-        "inter_agent_communication_metadata",
-        "inter_agent_communication",  # its name before Codex 0.143
-        "thread.started",
-        "turn.completed",
-    )
-)
-_EVENTS = frozenset(("token_count", "task_started", "thread_settings_applied"))
-_HEAD = re.compile(
-    (
-        r'\{"timestamp":"[^"\\\n]*",(?:"ordinal":[0-9]+,)?"type":"(?:'
-        rf'(?P<passed>event_msg","payload":\{{"type":"(?!(?:{"|".join(_EVENTS)})")[a-z_]+"'
-        rf'|(?!(?:event_msg|{"|".join(map(re.escape, _LINES))})")[a-z_.]+")'
-        r'|event_msg","payload":\{"type":"(?P<token_count>token_count)"'
-        r'|(?P<token_usage_record>token_usage_record)")'
-    ).encode()
-)
-"""Proves from the head of a line that it says nothing about usage, or that it is of one of the two kinds that make up
-nearly all other lines. `lastgroup` is the proof; what does not match has to be parsed."""
 _IMPORTED_TURN = "external-import-turn-"
-
-
-class Candidate(msgspec.Struct, gc=False):
-    """A line that may say something about usage.
-
-    `kind` is what its head proves it to be, if anything. `data` is `None` when the line is too long. The last
-    candidate of a stream is never `whole`: it is what follows the last newline, and mostly empty.
-    """
-
-    position: int
-    end: int
-    number: int
-    data: bytes | None
-    kind: str | None = None
-    whole: bool = True
-
-
-def candidates(stream: BinaryIO, position: int = 0, number: int = 0) -> Iterator[Candidate]:
-    """The lines that may matter, from the stream's current place on, in bounded memory.
-
-    Args:
-        stream: a binary stream that stands at `position`.
-        position: the byte offset of the next line's start.
-        number: how many lines come before it.
-    """
-    head_of = _HEAD.match
-    parts: list[bytes] = []
-    size = 0  # bytes read of a line whose end is not yet read
-    passing = False  # whether that line is known not to matter
-    while block := stream.read(CHUNK):
-        begin = 0
-        if size:
-            end = block.find(b"\n")
-            size += len(block) if end < 0 else end
-            if not passing:
-                parts.append(block if end < 0 else block[:end])
-                if size > LONGEST_LINE:
-                    parts.clear()
-            if end < 0:
-                continue
-            number += 1
-            begin = end + 1
-            if not passing:
-                yield Candidate(position, position + size + 1, number, _joined(parts, size, position))
-            position += size + 1
-            parts.clear()
-        origin = position - begin
-        while (end := block.find(b"\n", begin)) >= 0:
-            number += 1
-            head = head_of(block, begin)
-            kind = head.lastgroup if head is not None else None
-            if kind != "passed":
-                data = block[begin:end]
-                position = origin + begin
-                yield Candidate(position, origin + end + 1, number, data if position else _unmarked(data), kind)
-            begin = end + 1
-        position = origin + begin
-        size = len(block) - begin
-        head = head_of(block, begin)
-        passing = head is not None and head.lastgroup == "passed"
-        if size and not passing:
-            parts.append(block[begin:])
-    yield Candidate(position, position + size, number + 1, _joined(parts, size, position), whole=False)
-
-
-def _joined(parts: list[bytes], size: int, position: int) -> bytes | None:
-    if size > LONGEST_LINE:
-        return None
-    data = b"".join(parts)
-    return data if position else _unmarked(data)
-
-
-def _unmarked(data: bytes) -> bytes:
-    """The first line of a file without its byte order mark."""
-    return data.removeprefix(b"\xef\xbb\xbf")
-
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 
 
-class _Usage(msgspec.Struct, gc=False):
-    """Token counts as Codex writes them today; anything else is read with more care and less speed."""
+class _Usage(msgspec.Struct, gc=False, kw_only=True):
+    """Token counts as Codex writes them today, in the order of `Tokens`."""
 
     input_tokens: _Count
     cached_input_tokens: _Count
+    cache_write_input_tokens: _Count = 0
     output_tokens: _Count
     reasoning_output_tokens: _Count
     total_tokens: _Count
-    cache_write_input_tokens: _Count = 0
+
+
+class _TokenCountPayload(msgspec.Struct, gc=False):
+    info: msgspec.Raw = msgspec.Raw()
+
+
+class _TokenCountLine(msgspec.Struct, gc=False):
+    """A `token_count` line as Codex writes it today, with `_TokenCountInfo` in it.
+
+    What is written in another way does not fit into these; it is read with more care and less speed.
+    """
+
+    payload: _TokenCountPayload
+    timestamp: str
+    ordinal: Any = None
+
+
+class _TokenCountInfo(msgspec.Struct, gc=False):
+    total_token_usage: _Usage
+    last_token_usage: _Usage
+    model: Any = None
 
 
 class _Info(msgspec.Struct, gc=False):
@@ -251,6 +173,9 @@ class _HeadlessLine(msgspec.Struct):
         return self.timestamp or self.created_at or self.camel_created_at
 
 
+_decode_token_count_line = msgspec.json.Decoder(_TokenCountLine).decode
+_decode_token_count_info = msgspec.json.Decoder(_TokenCountInfo).decode
+_decode_info = msgspec.json.Decoder(_Info).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
 _decode_usage_line = msgspec.json.Decoder(_UsageLine).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
@@ -284,8 +209,8 @@ def _kind_of(data: bytes) -> str:
     kind = text(envelope.type)
     if kind == "event_msg":
         event = text(_decode_payload_type(envelope.payload).type)
-        return event if event in _EVENTS else ""
-    return kind if kind in _LINES else ""
+        return event if event in EVENTS else ""
+    return kind if kind in LINES else ""
 
 
 def _nested_usage(holder: msgspec.Raw) -> msgspec.Raw:
@@ -303,14 +228,7 @@ def _tokens(usage: msgspec.Raw) -> Tokens | None:
         counts = _decode_usage(usage)
     except ValueError:
         return _loose_tokens(document(bytes(usage)))
-    return Tokens(
-        counts.input_tokens,
-        counts.cached_input_tokens,
-        counts.cache_write_input_tokens,
-        counts.output_tokens,
-        counts.reasoning_output_tokens,
-        counts.total_tokens,
-    )
+    return Tokens(*astuple(counts))
 
 
 def _loose_tokens(usage: object) -> Tokens | None:
@@ -345,7 +263,12 @@ def _parts(usage: dict[str, Any], *names: str) -> dict[str, Any]:
 def _instant(value: object) -> int | None:
     """Milliseconds; a number up to 10,000,000,000 counts seconds."""
     if type(value) is str:
-        return instant(value)
+        try:
+            since = datetime.fromisoformat(value) - _EPOCH
+        except (ValueError, TypeError, OverflowError):  # written in another way, or without a zone
+            return instant(value)
+        moment = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+        return moment if moment > 0 else None
     return instant(value, seconds=isinstance(value, int | float | Decimal) and value <= 10_000_000_000)
 
 
@@ -398,19 +321,17 @@ def read(file: LogFile) -> Reading:
     if file.path.endswith(".zst"):
         return _read_compressed(file)
     reader = _Reader(file)
-    state: dict[str, Any] = {}
     with open(file.path, "rb", buffering=0) as stream:
         stream.seek(file.offset)
-        for candidate in candidates(cast("BinaryIO", stream), file.offset, file.line):
-            if not candidate.whole:  # still being written: the next reading starts here again, with the same state
-                state = reader.state()
-            reader.take(candidate)
+        rest = walk(cast("BinaryIO", stream), reader, file.offset, file.line)
+    state = reader.state()  # still being written: the next reading starts here again, with the same state
+    reader.take_unfinished(rest)
     return Reading(
         records=reader.records,
         rejects=reader.all_rejects(),
-        offset=candidate.position,
-        line=candidate.number - 1,
-        pending=candidate.end - candidate.position,
+        offset=rest.position,
+        line=rest.number - 1,
+        pending=rest.size,
         state=state,
     )
 
@@ -420,13 +341,12 @@ def _read_compressed(file: LogFile) -> Reading:
     reader = _Reader(file)
     with open(file.path, "rb") as packed:
         stream = _Unpacked(packed)
-        for candidate in candidates(cast("BinaryIO", stream)):
-            candidate.whole = True
-            reader.take(candidate)
+        rest = walk(cast("BinaryIO", stream), reader)
+        reader.take(rest.data, rest.position, rest.number, None)
         if stream.damaged:
             reader.rejects.append(Reject(DAMAGED))
         return Reading(
-            records=reader.records, rejects=reader.all_rejects(), offset=packed.tell(), line=candidate.number - 1
+            records=reader.records, rejects=reader.all_rejects(), offset=packed.tell(), line=rest.number - 1
         )
 
 
@@ -481,31 +401,37 @@ class _Reader:
         state: dict[str, Any] = file.state
         self.records: list[UsageRecord] = []
         self.rejects = Rejects()
-        self._file: dict[str, Any] = {
-            "sequence": file.sequence,
-            "account": file.account,
-            "compressed": name.endswith(".zst"),
-            "archived": "archived_sessions" in file.path.replace(os.sep, "/").split("/"),
-        }
+        self._sequence = file.sequence
+        self._account = file.account
+        self._compressed = name.endswith(".zst")
+        self._archived = "archived_sessions" in file.path.replace(os.sep, "/").split("/")
         self._named = named[1].lower() if named else ""
         self._latest = int(time.time() * 1000) + A_DAY_MS
-        self._earliest = file.earliest_ms
-        self._file_time = file.modified_ms if self._earliest <= file.modified_ms <= self._latest else None
-        self._untimed: list[Candidate] = []
+        self._earliest = max(1, file.earliest_ms)
+        self._file_time = file.modified_ms if file.earliest_ms <= file.modified_ms <= self._latest else None
+        self._untimed: list[Reject] = []
+        # The line at hand.
+        self._position = 0
+        self._number = 0
+        self._is_whole = True
         # What the next reading of the same file needs to know; see `state`.
         self._family: str = state.get("family") or self._named or name.removesuffix(".zst").removesuffix(".jsonl")
         self._session_id: str | None = state.get("session_id")
-        self._previous: tuple[msgspec.Raw, ...] = ()
         self._resumed: list[str] = state.get("previous", [])  # digests: nobody knows what else the text holds
         self._timed: bool = state.get("timed", False)
         self._known: bool = state.get("known", False) or name.startswith("rollout-")
+        # The latest snapshot's counts, and the whole of its `info` when it was read the short way.
+        self._total: Tokens | None = None
+        self._last: Tokens | None = None
+        self._info = msgspec.Raw()
+        self._said: tuple[msgspec.Raw, ...] | None = ()
 
     def state(self) -> dict[str, Any]:
         """What the next reading of the same file has to know of the lines before it."""
         return {
             "family": self._family,
             "session_id": self._session_id,
-            "previous": [_digest(said) for said in self._previous] or self._resumed,
+            "previous": [_digest(said) for said in self._latest_said()] or self._resumed,
             "timed": self._timed,
             "known": self._known,
         }
@@ -514,74 +440,163 @@ class _Reader:
         """The rejects so far, with the usage for which neither the file nor its lines have a time."""
         if self._timed or self._file_time is not None:
             return self.rejects
-        return self.rejects + [
-            Reject(NO_TIME, candidate.number, candidate.position) for candidate in self._untimed if candidate.whole
-        ]
+        return self.rejects + self._untimed
 
-    def take(self, candidate: Candidate) -> None:
-        """Stores what a line says, or why it could not be used."""
-        data = candidate.data
+    def take(self, data: bytes | None, position: int, number: int, kind: str | None) -> None:
+        """Stores what a line says, or why it could not be used; see `Taker`."""
+        self._position = position
+        self._number = number
         if data is None:
-            self._reject(TOO_LONG, candidate)
-            return
-        if len(data) > MOST_VALUES and is_crowded(data):
-            self._reject(TOO_MANY_VALUES, candidate)
-            return
-        if not data or data.isspace():
-            return
-        try:
-            _HANDLERS[candidate.kind or _kind_of(data)](self, candidate, data)
-        except (ValueError, RecursionError):
-            self._take_with_care(candidate, data)
+            self._reject(TOO_LONG)
+        elif len(data) > MOST_VALUES and is_crowded(data):
+            self._reject(TOO_MANY_VALUES)
+        elif data and not data.isspace():
+            try:
+                _HANDLERS[kind or _kind_of(data)](self, data)
+            except (ValueError, RecursionError):
+                self._take_with_care(data)
 
-    def _take_with_care(self, candidate: Candidate, data: bytes) -> None:
+    def take_token_count(self, data: bytes, position: int, number: int) -> None:
+        """Stores what a `token_count` says, the short way: as `_token_count` does with a line as Codex writes it."""
+        try:
+            line = _decode_token_count_line(data)
+            said = line.payload.info
+            if said == self._info and len(data) <= MOST_VALUES:
+                return
+            info = _decode_token_count_info(said)
+            total = Tokens(*astuple(info.total_token_usage))
+            last = Tokens(*astuple(info.last_token_usage))
+            since = datetime.fromisoformat(line.timestamp) - _EPOCH
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            self.take(data, position, number, "token_count")
+            return
+        occurred_at = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+        if (
+            not self._earliest <= occurred_at <= self._latest
+            or (total == self._total and last == self._last)  # the same in other words, or in the same
+            or len(data) > MOST_VALUES
+            or self._resumed
+        ):
+            self.take(data, position, number, "token_count")
+            return
+        self._info, self._said, self._total, self._last = said, None, total, last
+        self._timed = self._known = True
+        record = CodexRecord(
+            "tokens",
+            self._sequence,
+            position,
+            occurred_at,
+            False,
+            None,
+            None if line.ordinal is None else _ordinal(line.ordinal),
+            self._archived,
+            self._compressed,
+            self._account,
+            total,
+            last,
+            "",
+            "",
+            "" if info.model is None else text(info.model),
+        )
+        self.records.append(UsageRecord(self._family, record, position, number))
+
+    def take_unfinished(self, rest: Rest) -> None:
+        """Stores what a line says that is still being written, if it says anything yet."""
+        self._is_whole = False
+        self.take(rest.data, rest.position, rest.number, None)
+
+    def _take_with_care(self, data: bytes) -> None:
         try:
             data = _repaired(data)
-            _HANDLERS[_kind_of(data)](self, candidate, data)
+            _HANDLERS[_kind_of(data)](self, data)
         except msgspec.ValidationError:
-            self._reject(NOT_UNDERSTOOD, candidate)
+            self._reject(NOT_UNDERSTOOD)
         except _NotAnObjectError:
-            self._reject(NO_OBJECT, candidate)
+            self._reject(NO_OBJECT)
         except (ValueError, RecursionError):
-            self._reject(NO_JSON, candidate)
+            self._reject(NO_JSON)
 
-    def _reject(self, reason: str, candidate: Candidate) -> None:
+    def _reject(self, reason: str) -> None:
         """Keeps the reason, unless the line is still being written or the file need not be Codex's at all."""
-        if candidate.whole and self._known:
-            self.rejects.append(Reject(reason, candidate.number, candidate.position))
-
-    def _add(self, kind: Kind, candidate: Candidate, line: _Line, **said: Any) -> None:
-        """Stores a record that holds no usage itself."""
-        self._store(kind, candidate, self._plausible(line.timestamp), {"ordinal": _ordinal(line.ordinal), **said})
+        if self._is_whole and self._known:
+            self.rejects.append(Reject(reason, self._number, self._position))
 
     def _plausible(self, timestamp: object) -> int | None:
         """An instant that may be true, else `None`."""
         moment = _instant(timestamp)
         return moment if moment is not None and self._earliest <= moment <= self._latest else None
 
-    def _add_usage(self, kind: Kind, candidate: Candidate, timestamp: object, ordinal: object, **said: Any) -> None:
-        """Stores a record that holds usage, which must have a time from somewhere."""
-        occurred_at = _instant(timestamp)
-        if occurred_at is None:
-            said["file_time"] = self._file_time
-            self._untimed.append(candidate)
-        elif not self._earliest <= occurred_at <= self._latest:
-            self._reject(TOO_OLD if occurred_at < self._earliest else FROM_THE_FUTURE, candidate)
-            said["refused"] = True
-            occurred_at = None
-        if ordinal is not None:
-            said["ordinal"] = _ordinal(ordinal)
-        self._store(kind, candidate, occurred_at, said)
-
-    def _store(self, kind: Kind, candidate: Candidate, occurred_at: int | None, said: dict[str, Any]) -> None:
-        self._known = True
+    def _add(self, kind: Kind, timestamp: object, ordinal: object, **said: Any) -> None:
+        """Stores a record that holds no usage itself."""
+        occurred_at = self._plausible(timestamp)
         if occurred_at is not None:
             self._timed = True
-        position = candidate.position
-        record = CodexRecord(kind=kind, position=position, occurred_at=occurred_at, **self._file, **said)
-        self.records.append(UsageRecord(self._family, record, position, candidate.number))
+        self._known = True
+        record = CodexRecord(
+            kind,
+            self._sequence,
+            self._position,
+            occurred_at,
+            False,
+            None,
+            None if ordinal is None else _ordinal(ordinal),
+            self._archived,
+            self._compressed,
+            self._account,
+            **said,
+        )
+        self.records.append(UsageRecord(self._family, record, self._position, self._number))
 
-    def _token_count(self, candidate: Candidate, data: bytes) -> None:
+    def _add_usage(
+        self,
+        kind: Kind,
+        timestamp: object,
+        ordinal: object,
+        total: Tokens | None,
+        last: Tokens | None,
+        model: str,
+        response_id: str = "",
+        thread_id: str = "",
+        service_tier: str | None = None,
+        imported: bool | None = None,
+    ) -> None:
+        """Stores a record that holds usage, which must have a time from somewhere."""
+        occurred_at = _instant(timestamp)
+        refused = False
+        file_time = None
+        if occurred_at is None:
+            file_time = self._file_time
+            if self._is_whole:
+                self._untimed.append(Reject(NO_TIME, self._number, self._position))
+        elif self._earliest <= occurred_at <= self._latest:
+            self._timed = True
+        else:
+            self._reject(TOO_OLD if occurred_at < self._earliest else FROM_THE_FUTURE)
+            refused = True
+            occurred_at = None
+        self._known = True
+        record = CodexRecord(
+            kind,
+            self._sequence,
+            self._position,
+            occurred_at,
+            refused,
+            file_time,
+            None if ordinal is None else _ordinal(ordinal),
+            self._archived,
+            self._compressed,
+            self._account,
+            total,
+            last,
+            response_id,
+            thread_id,
+            model,
+            service_tier=service_tier,
+            imported=imported,
+        )
+        self.records.append(UsageRecord(self._family, record, self._position, self._number))
+
+    def _token_count(self, data: bytes) -> None:
         line = _decode_usage_line(data)
         info = line.payload.info
         if info is None:  # only rate limits
@@ -589,18 +604,24 @@ class _Reader:
         # Codex repeats the latest snapshot whenever rate limits are refreshed; two of five lines are such. Without
         # a total nobody can tell a repetition from an equal response.
         said = info.total_token_usage, info.last_token_usage
-        if said == self._previous or (self._resumed and [_digest(one) for one in said] == self._resumed):
+        if said == self._latest_said() or (self._resumed and [_digest(one) for one in said] == self._resumed):
             return
         total, last = _tokens(info.total_token_usage), _tokens(info.last_token_usage)
         if total is not None:
-            self._previous, self._resumed = said, []
+            self._info, self._said, self._total, self._last = msgspec.Raw(), said, total, last
+            self._resumed = []
         elif last is None:
             return
-        self._add_usage(
-            "tokens", candidate, line.timestamp, line.ordinal, total=total, last=last, model=text(info.model)
-        )
+        self._add_usage("tokens", line.timestamp, line.ordinal, total, last, text(info.model))
 
-    def _token_usage_record(self, candidate: Candidate, data: bytes) -> None:
+    def _latest_said(self) -> tuple[msgspec.Raw, ...]:
+        """The counts of the latest snapshot as written."""
+        if self._said is None:
+            info = _decode_info(self._info)
+            self._said = info.total_token_usage, info.last_token_usage
+        return self._said
+
+    def _token_usage_record(self, data: bytes) -> None:
         line = _decode_usage_line(data)
         payload = line.payload
         usage, response_id, thread_id = _tokens(payload.usage), text(payload.response_id), text(payload.thread_id)
@@ -608,19 +629,18 @@ class _Reader:
             return
         self._add_usage(
             "response",
-            candidate,
             line.timestamp,
             line.ordinal,
-            last=usage,
-            total=_tokens(payload.thread_token_usage),
-            response_id=response_id,
-            thread_id="" if thread_id == self._family else thread_id,
-            model=text(payload.model),
-            service_tier=None if payload.service_tier is None else text(payload.service_tier),
-            imported=_imported(payload.turn_id),
+            _tokens(payload.thread_token_usage),
+            usage,
+            text(payload.model),
+            response_id,
+            "" if thread_id == self._family else thread_id,
+            None if payload.service_tier is None else text(payload.service_tier),
+            _imported(payload.turn_id),
         )
 
-    def _session_meta(self, candidate: Candidate, data: bytes) -> None:
+    def _session_meta(self, data: bytes) -> None:
         """The first one names the file's thread; those of other threads come with a copied history.
 
         A file whose first line is damaged is known by its name, so that a copied line is not taken for its own.
@@ -628,22 +648,22 @@ class _Reader:
         line = _decode_line(data)
         payload = line.payload
         session_id = text(payload.id) or text(payload.session_id)
-        if self._session_id is None and (candidate.number == 1 or session_id == (self._named or session_id)):
+        if self._session_id is None and (self._number == 1 or session_id == (self._named or session_id)):
             self._session_id = session_id
             if not self._named and session_id:
                 self._family = session_id
             self._add(
                 "session",
-                candidate,
-                line,
+                line.timestamp,
+                line.ordinal,
                 thread_id=session_id,
                 created_at=self._plausible(payload.timestamp),
                 **_session(payload),
             )
         elif session_id and session_id not in (self._session_id, self._family):
-            self._add("foreign_session", candidate, line, thread_id=session_id)
+            self._add("foreign_session", line.timestamp, line.ordinal, thread_id=session_id)
 
-    def _turn_context(self, candidate: Candidate, data: bytes) -> None:
+    def _turn_context(self, data: bytes) -> None:
         line = _decode_line(data)
         payload = line.payload
         model = (
@@ -653,46 +673,46 @@ class _Reader:
             or text(_field(payload.metadata, "model"))
         )
         imported = _imported(payload.turn_id)
-        self._add("context", candidate, line, model=model, project=text(payload.cwd), imported=imported)
+        self._add("context", line.timestamp, line.ordinal, model=model, project=text(payload.cwd), imported=imported)
 
-    def _task_started(self, candidate: Candidate, data: bytes) -> None:
+    def _task_started(self, data: bytes) -> None:
         line = _decode_line(data)
         payload = line.payload
         started_at = _instant(payload.started_at)
-        self._add("task", candidate, line, imported=_imported(payload.turn_id), started_at=started_at)
+        self._add("task", line.timestamp, line.ordinal, imported=_imported(payload.turn_id), started_at=started_at)
 
-    def _trigger(self, candidate: Candidate, data: bytes) -> None:
+    def _trigger(self, data: bytes) -> None:
         line = _decode_line(data)
         if line.payload.trigger_turn is True:
-            self._add("trigger", candidate, line)
+            self._add("trigger", line.timestamp, line.ordinal)
 
-    def _thread_settings(self, candidate: Candidate, data: bytes) -> None:
+    def _thread_settings(self, data: bytes) -> None:
         line = _decode_line(data)
         settings = line.payload.thread_settings
         if isinstance(settings, dict) and "service_tier" in settings:
-            self._add("tier", candidate, line, service_tier=text(settings["service_tier"]))
+            self._add("tier", line.timestamp, line.ordinal, service_tier=text(settings["service_tier"]))
 
-    def _compacted(self, candidate: Candidate, data: bytes) -> None:
+    def _compacted(self, data: bytes) -> None:
         line = _decode_line(data)
         if response_id := text(line.payload.compaction_response_id):
-            self._add("compaction", candidate, line, response_id=response_id)
+            self._add("compaction", line.timestamp, line.ordinal, response_id=response_id)
 
-    def _thread_started(self, candidate: Candidate, data: bytes) -> None:
+    def _thread_started(self, data: bytes) -> None:
         line = _decode_headless_line(data)
         thread_id = text(line.thread_id)
         if thread_id and not self._named:
             self._family = thread_id
-        self._store("thread", candidate, self._plausible(line.written_at()), {"thread_id": thread_id})
+        self._add("thread", line.written_at(), None, thread_id=thread_id)
 
-    def _turn_completed(self, candidate: Candidate, data: bytes) -> None:
+    def _turn_completed(self, data: bytes) -> None:
         line = _decode_headless_line(data)
         total = line.tokens()
         if total is not None:
-            self._add_usage("turn", candidate, line.written_at(), None, total=total, model=text(line.model))
+            self._add_usage("turn", line.written_at(), None, total, None, text(line.model))
 
 
-_HANDLERS: dict[str, Callable[[_Reader, Candidate, bytes], None]] = {
-    "": lambda reader, candidate, data: None,
+_HANDLERS: dict[str, Callable[[_Reader, bytes], None]] = {
+    "": lambda reader, data: None,
     "token_count": _Reader._token_count,
     "token_usage_record": _Reader._token_usage_record,
     "session_meta": _Reader._session_meta,

@@ -60,7 +60,7 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return astuple(self)[:5]
 
 
-class CodexRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+class CodexRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one line of a rollout, or of a saved headless run, said.
 
     `sequence` is the incarnation of the file and `position` the byte offset of the line in it, counted in the

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Context, Decimal
 from functools import reduce
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -37,7 +37,18 @@ from kharcha_pipeline.records import (
 from kharcha_pipeline.sources.lines import LONGEST_LINE
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.sqlite import FAILURES, read_snapshot
-from kharcha_pipeline.sources.values import amount, count, document, fraction, instant, is_crowded, rounded, text
+from kharcha_pipeline.sources.values import (
+    LARGEST_COUNT,
+    MOST_VALUES,
+    amount,
+    count,
+    document,
+    fraction,
+    instant,
+    is_crowded,
+    rounded,
+    text,
+)
 
 NO_JSON = "not a JSON object"
 NO_SQLITE = "not a SQLite database"
@@ -76,12 +87,20 @@ class OpenCodeTokens(msgspec.Struct, frozen=True, omit_defaults=True):
     total: int | None = None
 
     @property
+    def is_spent(self) -> bool:
+        """Whether there is any usage."""
+        return bool(self.input or self.output or self.reasoning or self.cache_read or self.cache_write)
+
+    @property
     def counts(self) -> tuple[int, int, int, int, int]:
         """The five counts, without the total."""
         return self.input, self.output, self.reasoning, self.cache_read, self.cache_write
 
 
-class OpenCodeUsage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+_NO_TOKENS = OpenCodeTokens()
+
+
+class OpenCodeUsage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one of OpenCode's stores said about one message. Instants are milliseconds since the epoch, UTC.
 
     `updated` is when the state of a message without `completed` was written. The `session_…` fields are what the
@@ -110,10 +129,10 @@ class OpenCodeUsage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     provider: str = ""
     model: str = ""
     model_quality: ModelQuality = "exact"
-    tokens: OpenCodeTokens = OpenCodeTokens()
+    tokens: OpenCodeTokens = _NO_TOKENS
     cost: Decimal | None = None
     steps: int = 0
-    step_tokens: OpenCodeTokens = OpenCodeTokens()
+    step_tokens: OpenCodeTokens = _NO_TOKENS
     step_cost: Decimal | None = None
     agent: str = ""
     mode: str = ""
@@ -188,11 +207,9 @@ class OpenCode:
         A part or session file belongs to messages: their records are made again, so that it does not matter which
         of the files came first. Any other file says nothing.
         """
-        if file.path.endswith("-wal"):
-            return Reading()
-        if not file.path.endswith(".json"):
-            return _read_database(file)
-        return _Tree(file, self._sessions).reading()
+        if file.path.endswith(".json"):
+            return _Tree(file, self._sessions).reading()
+        return Reading() if file.path.endswith("-wal") else _read_database(file)
 
     def related(self, said: Sequence[OpenCodeUsage]) -> Iterable[str]:
         """None: all versions and copies of a message carry the moment it was created."""
@@ -232,6 +249,9 @@ def _storages(top: str) -> list[str]:
 
 
 def _listing(directory: str) -> list[str]:
+    """The names in a directory, none where it is not there or cannot be read."""
+    if not os.access(directory, os.F_OK):  # to fail takes longer than to ask
+        return []
     try:
         return os.listdir(directory)
     except OSError:
@@ -409,11 +429,80 @@ def _is_google(usage: OpenCodeUsage) -> bool:
 # ---- what all stores have in common
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
+_Moment = Annotated[int, msgspec.Meta(gt=_LARGEST_SECONDS, lt=100 * _LARGEST_SECONDS)]
+
+
+class _Cache(msgspec.Struct, frozen=True, gc=False):
+    read: _Count = 0
+    write: _Count = 0
+
+
+class _Tokens(msgspec.Struct, frozen=True, gc=False):
+    input: _Count = 0
+    output: _Count = 0
+    reasoning: _Count = 0
+    cache: _Cache = _Cache()
+    total: _Count = 0
+
+    def normalized(self) -> OpenCodeTokens:
+        """The counts as they are stored."""
+        cache = self.cache
+        return OpenCodeTokens(self.input, self.output, self.reasoning, cache.read, cache.write, self.total or None)
+
+
+class _Time(msgspec.Struct, frozen=True, gc=False):
+    """Milliseconds; `None` for what is no instant, and 0 for a number that cannot be one."""
+
+    created: _Moment | None = None
+    completed: _Moment | None = None
+
+
+class _Path(msgspec.Struct, frozen=True, gc=False):
+    cwd: str = ""
+
+
+class _Model(msgspec.Struct, frozen=True, gc=False, rename={"provider_id": "providerID"}):
+    provider_id: str = ""
+    id: str = ""
+
+
 class _Message(
     msgspec.Struct,
+    gc=False,
     rename={"session_id": "sessionID", "provider_id": "providerID", "model_id": "modelID"},
 ):
     """The fields of an assistant message that matter; everything else, texts above all, is skipped unread."""
+
+    id: str = ""
+    session_id: str = ""
+    role: str = ""
+    provider_id: str = ""
+    model_id: str = ""
+    model: _Model = _Model()
+    agent: str = ""
+    mode: str = ""
+    summary: msgspec.Raw = msgspec.Raw()
+    cost: Any = None
+    tokens: _Tokens = _Tokens()
+    time: _Time = _Time()
+    path: _Path = _Path()
+
+
+class _Part(msgspec.Struct, gc=False, rename={"session_id": "sessionID"}):
+    """The fields of a `step-finish` part that matter."""
+
+    type: str = ""
+    session_id: str = ""
+    tokens: _Tokens = _Tokens()
+    cost: Any = None
+
+
+class _LooseMessage(
+    msgspec.Struct,
+    rename={"session_id": "sessionID", "provider_id": "providerID", "model_id": "modelID"},
+):
+    """A message that is not as OpenCode writes it: each field may be anything."""
 
     id: Any = None
     session_id: Any = None
@@ -430,8 +519,8 @@ class _Message(
     path: Any = None
 
 
-class _Part(msgspec.Struct, rename={"session_id": "sessionID"}):
-    """The fields of a `step-finish` part that matter."""
+class _LoosePart(msgspec.Struct, rename={"session_id": "sessionID"}):
+    """A part that is not as OpenCode writes it: each field may be anything."""
 
     type: Any = None
     session_id: Any = None
@@ -457,7 +546,7 @@ class _Recorded(msgspec.Struct, rename={"session_id": "sessionID"}):
     tokens: Any = None
 
 
-class _Session(NamedTuple):
+class _Session(msgspec.Struct, frozen=True, gc=False):
     """What a store says about a session."""
 
     created: int | None = None
@@ -489,8 +578,64 @@ def _decoder(shape: type[Shape]) -> msgspec.json.Decoder[Shape]:
 
 _MESSAGE = _decoder(_Message)
 _PART = _decoder(_Part)
+_LOOSE_MESSAGE = _decoder(_LooseMessage)
+_LOOSE_PART = _decoder(_LoosePart)
 _SESSION_FILE = _decoder(_SessionFile)
 _RECORDED = _decoder(_Recorded)
+
+_TRUE = msgspec.Raw(b"true")
+_BACKSLASH = ord("\\")
+
+
+def _message(data: bytes) -> _Message:
+    """A message, of any quality.
+
+    Raises:
+        ValueError: when the data is no JSON object.
+    """
+    message = _as_written(_MESSAGE, data)
+    if message is not None:
+        return message
+    said = _decoded(_LOOSE_MESSAGE, data)
+    model, written = _object(said.model), _object(said.time)
+    return _Message(
+        id=text(said.id),
+        session_id=text(said.session_id),
+        role=text(said.role),
+        provider_id=text(said.provider_id),
+        model_id=text(said.model_id),
+        model=_Model(text(model.get("providerID")), text(model.get("id"))),
+        agent=text(said.agent),
+        mode=text(said.mode),
+        summary=_TRUE if said.summary is True or said.summary == _TRUE else msgspec.Raw(),
+        cost=said.cost,
+        tokens=_tokens(said.tokens),
+        time=_Time(_moment(written.get("created")), _moment(written.get("completed"))),
+        path=_Path(text(_object(said.path).get("cwd"))),
+    )
+
+
+def _part(data: bytes) -> _Part:
+    """A part, of any quality.
+
+    Raises:
+        ValueError: when the data is no JSON object.
+    """
+    part = _as_written(_PART, data)
+    if part is not None:
+        return part
+    said = _decoded(_LOOSE_PART, data)
+    return _Part(text(said.type), text(said.session_id), _tokens(said.tokens), said.cost)
+
+
+def _as_written(decoder: msgspec.json.Decoder[Shape], data: bytes) -> Shape | None:
+    """JSON as a struct if it is as OpenCode writes it, which nearly all is; else it has to be read with more care."""
+    if len(data) > MOST_VALUES or (_BACKSLASH in data and b"\\u0000" in data):  # a character no database can store
+        return None
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _decoded(decoder: msgspec.json.Decoder[Shape], data: bytes) -> Shape:
@@ -516,16 +661,15 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _tokens(value: object) -> OpenCodeTokens:
+def _tokens(value: object) -> _Tokens:
     tokens = _object(value)
     cache = _object(tokens.get("cache"))
-    return OpenCodeTokens(
+    return _Tokens(
         count(tokens.get("input")),
         count(tokens.get("output")),
         count(tokens.get("reasoning")),
-        count(cache.get("read")),
-        count(cache.get("write")),
-        count(tokens.get("total")) or None,
+        _Cache(count(cache.get("read")), count(cache.get("write"))),
+        count(tokens.get("total")),
     )
 
 
@@ -540,114 +684,116 @@ def _instant(value: object) -> int | None:
     return instant(value)
 
 
-def _when(candidates: Iterable[tuple[object, TimeQuality]], earliest_ms: int) -> tuple[int, TimeQuality] | None:
-    """The first candidate that is an instant, with its quality; `None` when it is none of our time."""
-    for value, quality in candidates:
-        moment = _instant(value)
-        if moment is not None:
-            plausible = earliest_ms <= moment <= int(time.time() * 1000) + _A_DAY_MS
-            return (moment, quality) if plausible else None
-        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            return None
-    return None
+def _moment(value: object) -> int | None:
+    """An instant in milliseconds; 0 for a number that cannot be one, and `None` for everything else."""
+    moment = _instant(value)
+    if moment is None and isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return 0
+    return moment
 
 
-def _summed(steps: Iterable[_Step]) -> dict[str, Any]:
-    """The number and the sums of a message's steps, as fields of its record."""
+class _Spent(NamedTuple):
+    """What the steps of a message add up to."""
+
+    steps: int = 0
+    tokens: OpenCodeTokens = _NO_TOKENS  # the default itself, which is not stored
+    cost: Decimal | None = None
+
+
+_NOTHING_SPENT = _Spent()
+
+
+def _summed(steps: Iterable[_Step]) -> _Spent:
+    """The number and the sums of a message's steps."""
     ordered = sorted(steps, key=lambda step: step.part_id)
     if not ordered:
-        return {}
-    totals = [step.tokens.total for step in ordered]
-    costs = [step.cost for step in ordered if step.cost is not None]
-    return {
-        "steps": len(ordered),
-        "step_tokens": msgspec.structs.replace(
-            OpenCodeTokens(*map(sum, zip(*(step.tokens.counts for step in ordered), strict=True))),
-            total=None if None in totals else sum(total or 0 for total in totals),
-        ),
-        "step_cost": reduce(_EXACTLY.add, costs) if costs else None,
-    }
-
-
-def _of_session(session: _Session) -> dict[str, Any]:
-    """What is known about a session, as fields of a record."""
-    return {
-        "session_created": session.created,
-        "session_version": session.version,
-        "session_directory": session.directory,
-        "session_parent": session.parent,
-        "session_fork": session.fork,
-    }
-
-
-def _of_model(message: _Message, session: _Session) -> dict[str, Any]:
-    """Provider and model of a message, as fields of its record; the session's when the message names none."""
-    model = _object(message.model)
-    provider = text(message.provider_id) or text(model.get("providerID"))
-    name = text(message.model_id) or text(model.get("id"))
-    if name:
-        return {"provider": provider, "model": name}
-    return {"provider": provider or session.provider, "model": session.model, "model_quality": "fallback"}
-
-
-def _spent(usage: OpenCodeUsage) -> bool:
-    """Whether there is any usage: answers that failed at once, or have just begun, have none."""
-    return bool(
-        any(usage.tokens.counts)
-        or any(usage.step_tokens.counts)
-        or usage.cost is not None
-        or usage.step_cost is not None
+        return _NOTHING_SPENT
+    given, output, reasoning, cache_read, cache_write = map(
+        sum, zip(*(step.tokens.counts for step in ordered), strict=True)
     )
-
-
-def _is_true(value: object) -> bool:
-    return value is True or (isinstance(value, msgspec.Raw) and bytes(value) == b"true")
+    totals = [step.tokens.total for step in ordered]
+    total = None if None in totals else sum(total or 0 for total in totals)
+    costs = [step.cost for step in ordered if step.cost is not None]
+    return _Spent(
+        len(ordered),
+        OpenCodeTokens(given, output, reasoning, cache_read, cache_write, total),
+        reduce(_EXACTLY.add, costs) if costs else None,
+    )
 
 
 def _usage(
     message: _Message,
-    candidates: Iterable[tuple[object, TimeQuality]],
+    created: int | None,
+    time_quality: TimeQuality,
     *,
     file: LogFile,
     updated: int,
     session: _Session,
     steps: Iterable[_Step],
-    **fields: Any,
+    store: Store,
+    kind: Kind,
+    message_id: str,
+    session_id: str,
+    sequence: int | None = None,
 ) -> OpenCodeUsage | Reject | None:
     """The record of one assistant message; `None` without usage, a reject without a usable time.
 
     Args:
         message: the message as written.
-        candidates: the values that may tell when it was created, the best first.
-        file: where it was found.
+        created: when it was created, in milliseconds.
+        time_quality: how that is known.
+        file: where the message was found.
         updated: when its store last wrote it, in milliseconds.
         session: what is known about its session.
         steps: its `step-finish` parts.
-        fields: the remaining fields of the record.
+        store: as in the record, like all that follow.
+        kind: of record.
+        message_id: the name of the message.
+        session_id: the name of its session.
+        sequence: its place in the session.
     """
-    completed = _instant(_object(message.time).get("completed"))
-    usage = OpenCodeUsage(
-        created=0,
-        completed=completed,
-        updated=0 if completed else updated,
-        tokens=_tokens(message.tokens),
-        cost=amount(message.cost),
-        agent=text(message.agent),
-        mode=text(message.mode),
-        summary=_is_true(message.summary),
-        cwd=text(_object(message.path).get("cwd")),
-        account=file.account,
-        **_of_session(session),
-        **_of_model(message, session),
-        **_summed(steps),
-        **fields,
-    )
-    if not _spent(usage):
-        return None
-    when = _when(candidates, file.earliest_ms)
-    if when is None:
+    tokens = message.tokens.normalized()
+    cost = amount(message.cost) if message.cost else None
+    spent = _summed(steps) if steps else _NOTHING_SPENT
+    if cost is None and spent.cost is None and not (tokens.is_spent or spent.tokens.is_spent):
+        return None  # the answer failed at once, or has just begun
+    if not created or not file.earliest_ms <= created <= int(time.time() * 1000) + _A_DAY_MS:
         return Reject(NO_TIME)
-    return msgspec.structs.replace(usage, created=when[0], time_quality=when[1])
+    provider = message.provider_id or message.model.provider_id
+    model = message.model_id or message.model.id
+    model_quality: ModelQuality = "exact"
+    if not model:
+        provider, model, model_quality = provider or session.provider, session.model, "fallback"
+    completed = message.time.completed or None
+    return OpenCodeUsage(  # by position, because so many names take longer than all the rest of this function
+        store,
+        message_id,
+        created,
+        kind,
+        time_quality,
+        completed,
+        0 if completed else updated,
+        session_id,
+        session.created,
+        session.version,
+        session.directory,
+        session.parent,
+        session.fork,
+        sequence,
+        provider,
+        model,
+        model_quality,
+        tokens,
+        cost,
+        spent.steps,
+        spent.tokens,
+        spent.cost,
+        message.agent,
+        message.mode,
+        message.summary == _TRUE,
+        message.path.cwd,
+        file.account,
+    )
 
 
 # ---- message files
@@ -664,46 +810,45 @@ class _Tree:
     def __init__(self, file: LogFile, sessions: dict[tuple[str, str], _Session]) -> None:
         self._file = file
         self._known_sessions = sessions
-        self._reading = Reading()
 
     def reading(self) -> Reading:
         """What the file says, by where it lies."""
         above, kind, owner, name = (os.sep * 3 + self._file.path).rsplit(os.sep, 3)
         if kind == "message":
-            self._read_message(above, owner, name)
-        elif kind == "part":
-            self._read_part(above, owner)
-        elif os.path.basename(above) == "part":
-            self._read_part(os.path.dirname(above), owner)
-        elif kind == "session":
-            self._read_session(f"{above}{os.sep}{kind}", name.removesuffix(".json"))
-        return self._reading
+            return self._read_message(above, owner, name)
+        if kind == "part":
+            return self._read_part(above, owner)
+        if os.path.basename(above) == "part":
+            return self._read_part(os.path.dirname(above), owner)
+        if kind == "session":
+            return self._read_session(f"{above}{os.sep}{kind}", name.removesuffix(".json"))
+        return Reading()
 
-    def _read_message(self, base: str, session_id: str, name: str) -> None:
+    def _read_message(self, base: str, session_id: str, name: str) -> Reading:
         data = _content_of(self._file.path)
-        self._reading.offset = len(data)
         outcome = self._message(base, session_id, name, data, self._file.modified_ms)
+        if outcome is None:
+            return Reading(offset=len(data))
         if isinstance(outcome, Reject):
-            self._reading.rejects.append(outcome)
-        elif outcome is not None:
-            self._reading.records.append(UsageRecord(outcome.family, outcome))
+            return Reading(rejects=[outcome], offset=len(data))
+        return Reading(records=[UsageRecord(outcome.family, outcome)], offset=len(data))
 
-    def _read_part(self, base: str, message_id: str) -> None:
+    def _read_part(self, base: str, message_id: str) -> Reading:
         """A step was finished: its message is told again, with all its steps."""
         data = _content_of(self._file.path, LARGEST_STEP)
-        self._reading.offset = len(data)
+        reading = Reading(offset=len(data))
         if not _may_be_step(data):
-            return
+            return reading
         try:
-            part = _decoded(_PART, data)
+            part = _part(data)
         except ValueError:
-            self._reading.rejects.append(Reject(NO_JSON))
-            return
-        if part.type != "step-finish":
-            return
-        name = f"{message_id}.json"
-        for session_id in [text(part.session_id)] if text(part.session_id) else self._sessions_with(base, name):
-            self._repeat(base, session_id, name)
+            reading.rejects.append(Reject(NO_JSON))
+            return reading
+        if part.type == "step-finish":
+            name = f"{message_id}.json"
+            for session_id in [part.session_id] if part.session_id else self._sessions_with(base, name):
+                self._repeat(reading, base, session_id, name)
+        return reading
 
     @staticmethod
     def _sessions_with(base: str, name: str) -> list[str]:
@@ -713,24 +858,24 @@ class _Tree:
             session for session in sorted(_listing(messages)) if os.path.exists(os.path.join(messages, session, name))
         ]
 
-    def _read_session(self, sessions: str, session_id: str) -> None:
+    def _read_session(self, sessions: str, session_id: str) -> Reading:
         """What is known about a session changed: its messages are told again."""
         data = _content_of(self._file.path)
-        self._reading.offset = len(data)
+        reading = Reading(offset=len(data))
         try:
             session = _session(data)
         except ValueError:
-            self._reading.rejects.append(Reject(NO_JSON))
-            return
-        if session is None:
-            return
-        self._remember(sessions, session_id, session)
-        for base in (os.path.dirname(sessions), sessions):
-            for name in sorted(_listing(os.path.join(base, "message", session_id))):
-                self._repeat(base, session_id, name)
+            reading.rejects.append(Reject(NO_JSON))
+            return reading
+        if session is not None:
+            self._remember(sessions, session_id, session)
+            for base in (os.path.dirname(sessions), sessions):
+                for name in sorted(_listing(os.path.join(base, "message", session_id))):
+                    self._repeat(reading, base, session_id, name)
+        return reading
 
-    def _repeat(self, base: str, session_id: str, name: str) -> None:
-        """The record of another file's message. What is wrong with that file, its own reading tells."""
+    def _repeat(self, reading: Reading, base: str, session_id: str, name: str) -> None:
+        """Adds the record of another file's message. What is wrong with that file, its own reading tells."""
         path = os.path.join(base, "message", session_id, name)
         try:
             data = _content_of(path)
@@ -739,34 +884,37 @@ class _Tree:
             return
         outcome = self._message(base, session_id, name, data, modified_ms)
         if isinstance(outcome, OpenCodeUsage):
-            self._reading.records.append(UsageRecord(outcome.family, outcome))
+            reading.records.append(UsageRecord(outcome.family, outcome))
 
     def _message(
         self, base: str, directory: str, name: str, data: bytes, modified_ms: int
     ) -> OpenCodeUsage | Reject | None:
         try:
-            message = _decoded(_MESSAGE, data)
+            message = _message(data)
         except ValueError:
             return Reject(NO_JSON)
         if message.role != "assistant":
             return None
-        stem = text(name.removesuffix(".json"))
-        session_id = text(message.session_id) or text(directory)
-        written = _object(message.time)
+        stem = name.removesuffix(".json")
+        session_id = message.session_id or text(directory)
+        created = message.time.created
+        quality: TimeQuality = "exact"
+        if created is None:
+            created, quality = message.time.completed, "neighbour"
+        if created is None:
+            created, quality = _moment(modified_ms), "mtime"
         return _usage(
             message,
-            (
-                (written.get("created"), "exact"),
-                (written.get("completed"), "neighbour"),
-                (modified_ms, "mtime"),
-            ),
+            created,
+            quality,
+            file=self._file,
             updated=modified_ms,
             session=self._session(base, session_id),
-            steps=_steps_below(base, directory, name.removesuffix(".json")),
+            steps=_steps_below(base, directory, stem),
             store="json",
-            message_id=text(message.id) or stem,
+            kind="message",
+            message_id=message.id or text(stem),
             session_id=session_id,
-            file=self._file,
         )
 
     def _session(self, base: str, session_id: str) -> _Session:
@@ -791,9 +939,15 @@ class _Tree:
         self._known_sessions[sessions, session_id] = session
 
 
+_OLD = ("/session", f"{os.sep}session")
+
+
 def _is_old(base: str) -> bool:
     """Whether a tree is of the shape in use until mid-2025."""
-    return base.endswith(("/session", f"{os.sep}session"))
+    return base.endswith(_OLD)
+
+
+_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def _content_of(path: str, most: int = LONGEST_LINE) -> bytes:
@@ -802,10 +956,29 @@ def _content_of(path: str, most: int = LONGEST_LINE) -> bytes:
     Raises:
         OSError: when it cannot be read, or is a pipe or a device, which could keep its reader waiting for ever.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    with open(path, "rb", buffering=0) as stream:
-        return stream.read(most + 1)
+    try:
+        descriptor = os.open(path, _READING)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _no_file() from error
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _no_file()
+        # Room for the largest file there may be would cost several times as much as all the rest of the reading.
+        content = os.read(descriptor, min(status.st_size, most) + 1)
+        if len(content) > status.st_size:  # it has grown meanwhile
+            content += os.read(descriptor, most + 1 - len(content))
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def _no_file() -> OSError:
+    return OSError(errno.EINVAL, "not a regular file")
 
 
 def _session(data: bytes) -> _Session | None:
@@ -844,10 +1017,10 @@ def _step(part_id: str, data: bytes) -> _Step | None:
     if not _may_be_step(data):
         return None
     try:
-        part = _decoded(_PART, data)
+        part = _part(data)
     except ValueError:
         return None
-    return _Step(part_id, _tokens(part.tokens), amount(part.cost)) if part.type == "step-finish" else None
+    return _Step(part_id, part.tokens.normalized(), amount(part.cost)) if part.type == "step-finish" else None
 
 
 # ---- databases
@@ -999,7 +1172,7 @@ class _Database:
             self._add_message(
                 number,
                 data,
-                (created, "exact"),
+                created,
                 updated=updated if isinstance(updated, int) else 0,
                 steps=steps.get(_name(message_id), ()),
                 store="v1" if table == "message" else "v2",
@@ -1024,7 +1197,7 @@ class _Database:
         self,
         number: int,
         data: object,
-        created: tuple[object, TimeQuality],
+        created: object,
         *,
         updated: int,
         steps: Iterable[_Step],
@@ -1034,7 +1207,7 @@ class _Database:
         **fields: Any,
     ) -> None:
         try:
-            message = _decoded(_MESSAGE, _bytes(data))
+            message = _message(_bytes(data))
         except ValueError:
             self._rejects.append(Reject(NO_JSON, position=number))
             return
@@ -1042,7 +1215,8 @@ class _Database:
             return
         outcome = _usage(
             message,
-            ((_object(message.time).get("created"), "exact"), created),
+            _moment(created) if message.time.created is None else message.time.created,
+            "exact",
             updated=updated,
             session=self._sessions.get(session_id, _NO_SESSION),
             steps=steps,
@@ -1073,8 +1247,9 @@ class _Database:
             session_id = text(recorded.session_id) or _name(aggregate_id)
             session = self._sessions.get(session_id, _NO_SESSION)
             outcome = _usage(
-                _Message(tokens=recorded.tokens, cost=recorded.cost),
-                ((created, "exact"),),
+                _Message(tokens=_tokens(recorded.tokens), cost=recorded.cost),
+                _moment(created),
+                "exact",
                 updated=0,
                 session=session,
                 steps=(),

@@ -112,6 +112,81 @@ def test_key_order_and_spacing_do_not_matter(tmp_path: Path) -> None:
         assert read_outputs(other.write(tmp_path / name)) == [700, 300, 900]
 
 
+COUNTS = st.one_of(st.integers(0, 9), st.sampled_from([-1, 10**11, 10**11 + 1, 1.5, 2.0, "7", None, True]))
+USAGE = st.one_of(
+    st.builds(usage, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)),
+    st.dictionaries(st.sampled_from([*usage(0, 0, 0), "cache_write_input_tokens", "prompt_tokens"]), COUNTS),
+    st.sampled_from([None, ..., [], {}]),
+)
+MOMENTS = st.sampled_from(
+    [
+        "2026-04-02T10:00:00.481Z",
+        "2026-04-02T10:00:00.481999999Z",
+        "2026-04-02T10:00:00.481+02:00",
+        "2026-04-02T10:00:00.481",
+        "2026-04-02T10:00:00Z",
+        "2026-04-02T10:00:61.000Z",
+        "1970-01-01T00:00:00.000Z",
+        "2019-12-31T23:59:59.999Z",
+        "2999-01-01T00:00:00.000Z",
+        "",
+        None,
+        START_MS,
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"timestamp": MOMENTS, "total": USAGE, "last": USAGE},
+            optional={
+                "model": st.sampled_from(["gpt-5.4", "nul\0", None, 5]),
+                "ordinal": st.sampled_from([0, 9, 10, 99, 10**19, None, "12"]),
+            },
+        ),
+        max_size=6,
+    )
+)
+def test_a_snapshot_says_the_same_however_it_is_written(
+    tmp_path_factory: pytest.TempPathFactory, snapshots: list[dict[str, Any]]
+) -> None:
+    """What is written as Codex does it is read in a shorter way."""
+    usual, spaced = Rollout().session(), Rollout().session()
+    for snapshot in snapshots:
+        moment, total, last = (snapshot.pop(name) for name in ("timestamp", "total", "last"))
+        line = json.loads(Rollout().counts(total, last, **snapshot).lines[0]) | {"timestamp": moment}
+        usual.raw(json.dumps(line, separators=(",", ":"))).raw(json.dumps(line, separators=(",", ":")))
+        spaced.raw(json.dumps(line)).raw(json.dumps(line))
+    said, reasons = zip(*(_read_apart(rollout, tmp_path_factory) for rollout in (usual, spaced)), strict=True)
+    assert said[0] == said[1]
+    assert reasons[0] == reasons[1]
+
+
+def _read_apart(rollout: Rollout, directories: pytest.TempPathFactory) -> tuple[list[Any], list[Any]]:
+    """What a rollout says, without byte offsets."""
+    path = rollout.write(directories.mktemp("home"))
+    set_modified(path, START_MS)
+    reading = read(codex, path, sequence="1.0")
+    return (
+        [msgspec.structs.replace(record.said, position=0) for record in reading.records],
+        [(reject.reason, reject.line) for reject in reading.rejects],
+    )
+
+
+def test_numbered_lines_say_what_unnumbered_ones_say(tmp_path: Path) -> None:
+    plain, numbered = example(), Rollout()
+    for number, line in enumerate(plain.lines * 60):
+        numbered.raw(line.replace(b'Z","type"', b'Z","ordinal":%d,"type"' % number, 1))
+    assert read_outputs(plain.write(tmp_path / "plain")) == [700, 300, 900]
+    numbered.raw(b'{"timestamp":"2026-04-02T10:00:00.000Z","ordinal":007,"type":"response_item","payload":{}}')
+    numbered.raw(b'{"timestamp":"2026-04-02T10:00:00.000Z","ordinal":007,"type":"event_msg","payload":{}}')
+    reading = read(codex, numbered.write(tmp_path / "numbered"))
+    assert [reject.line for reject in reading.rejects] == [60 * len(plain.lines) + 2]
+    assert sum(record.said.kind == "tokens" for record in reading.records) == 60 * 3
+
+
 def test_a_payload_that_looks_like_another_line_is_no_usage(tmp_path: Path) -> None:
     snapshot = json.loads(example().lines[3])["payload"]
     rollout = Rollout().session().context().line("response_item", snapshot, 5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kharcha_pipeline.records import LogFile, Reading, SettledRecord
 from kharcha_pipeline.sources.opencode import NO_JSON, NO_TIME, OpenCode, OpenCodeUsage
-from kharcha_pipeline_tests.sources.opencode_logs import CREATED, Tree, step, tokens
+from kharcha_pipeline_tests.sources.opencode_logs import CREATED, Tree, assistant, step, tokens
 from kharcha_pipeline_tests.sources.reading import read, set_modified, settle
 
 
@@ -100,6 +100,61 @@ def test_counts_of_any_quality_are_read(tree: Tree) -> None:
     record = only(tree)
     counts = (record.input_tokens, record.output_tokens, record.reasoning_tokens, record.cache_read_tokens)
     assert counts == (12, 7, 0, 0)
+
+
+ANYTHING = st.sampled_from(
+    [
+        None,
+        0,
+        1,
+        -1,
+        7.0,
+        0.25,
+        "7",
+        "x",
+        "é",
+        "nul\0",
+        "\\",
+        True,
+        [],
+        {},
+        10**11,
+        10**11 + 1,
+        10**30,
+        CREATED / 1000,
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["id", "sessionID", "role", *assistant()]), ANYTHING, max_size=2),
+    st.dictionaries(st.sampled_from([*tokens(total=7)]), ANYTHING, max_size=2),
+    st.dictionaries(st.sampled_from(["read", "write"]), ANYTHING, max_size=1),
+    st.dictionaries(st.sampled_from(["created", "completed"]), ANYTHING, max_size=1),
+)
+def test_a_message_says_the_same_however_it_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    fields: dict[str, Any],
+    counts: dict[str, Any],
+    cache: dict[str, Any],
+    time: dict[str, Any],
+) -> None:
+    """What is as OpenCode writes it is read in a shorter way, which a NUL anywhere in the file forbids."""
+    body = {"id": "msg_1", "sessionID": "ses_1", **assistant()}
+    body["tokens"] |= counts
+    if isinstance(body["tokens"].get("cache"), dict):
+        body["tokens"]["cache"] |= cache
+    body["time"] |= time
+    body |= fields
+    tree = Tree(tmp_path_factory.mktemp("tree") / "storage")
+    outcomes = []
+    for content in (body, body | {"note": "\0"}):
+        path = tree.write("message/ses_1/msg_1.json", content)
+        set_modified(path, CREATED)
+        reading = read(OpenCode(), path)
+        outcomes.append(([record.said for record in reading.records], reading.rejects))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_a_missing_cache_is_no_cache(tree: Tree) -> None:
