@@ -74,6 +74,7 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Produced]:
             for name in SECRETS:
                 patch.setenv(name, canaries.at(f"environment {name}"))
             _run_everything(all_of_it)
+            patch.setenv("DAGSTER_HOME", str(machine.data / "dagster"))
             _run_dagster(machine)
     finally:
         os.umask(before)
@@ -103,9 +104,8 @@ def _run_everything(produced: Produced) -> None:
     run("prices", "undo", "1", "--apply", "--json")
     run("rebucket", "--timezone", "Asia/Kolkata")
     run("rebucket", "--timezone", "UTC", "--json")
-    tables = [name for (name,) in machine.query("SELECT table_name FROM information_schema.tables")]
-    for table in tables:
-        run("sql", f"FROM {table}", "--format", "json")
+    for schema, table in machine.query("SELECT table_schema, table_name FROM information_schema.tables"):
+        run("sql", f"FROM {schema}.{table}", "--format", "json")
     for report in ("daily", "weekly", "monthly", "session", "project"):
         run("report", report, "--format", "json")
     for kind in FORMATS:
