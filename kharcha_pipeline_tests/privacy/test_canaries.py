@@ -74,6 +74,7 @@ def produced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Produced]:
             for name in SECRETS:
                 patch.setenv(name, canaries.at(f"environment {name}"))
             _run_everything(all_of_it)
+            patch.setenv("DAGSTER_HOME", str(machine.data / "dagster"))
             _run_dagster(machine)
     finally:
         os.umask(before)
@@ -103,9 +104,8 @@ def _run_everything(produced: Produced) -> None:
     run("prices", "undo", "1", "--apply", "--json")
     run("rebucket", "--timezone", "Asia/Kolkata")
     run("rebucket", "--timezone", "UTC", "--json")
-    tables = [name for (name,) in machine.query("SELECT table_name FROM information_schema.tables")]
-    for table in tables:
-        run("sql", f"FROM {table}", "--format", "json")
+    for schema, table in machine.query("SELECT table_schema, table_name FROM information_schema.tables"):
+        run("sql", f"FROM {schema}.{table}", "--format", "json")
     for report in ("daily", "weekly", "monthly", "session", "project"):
         run("report", report, "--format", "json")
     for kind in FORMATS:
@@ -222,11 +222,12 @@ def test_the_message_of_a_reader_that_fails_is_not_kept(tmp_path: Path) -> None:
     assert not any(canaries.heard_in(value) for _, value in values(machine.raw))
 
 
-@pytest.mark.parametrize("pack", [bytes, zstandard.compress])
-def test_a_canary_would_be_heard(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_a_canary_would_be_heard(tmp_path: Path) -> None:
     canaries = Canaries()
     machine = Machine.below(tmp_path)
     machine.sync()
+    said = canaries.at("a column").encode(), zstandard.compress(canaries.at("a packed column").encode())
     with machine.warehouse.write() as connection:
-        connection.execute("CREATE TABLE leak AS SELECT ?::BLOB AS said", [pack(canaries.at("a column").encode())])
-    assert {place for _, value in values(machine.raw) for place in canaries.heard_in(value)} == {"a column"}
+        connection.execute("CREATE TABLE leak AS SELECT unnest(?::BLOB[]) AS said", [list(said)])
+    heard_of = {place for _, value in values(machine.raw) for place in canaries.heard_in(value)}
+    assert heard_of == {"a column", "a packed column"}

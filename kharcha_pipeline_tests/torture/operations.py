@@ -25,20 +25,15 @@ from kharcha_pipeline_tests.machine import LAST_DAY, Machine
 from kharcha_pipeline_tests.torture.agreement import disagreements, totals
 
 ZONES = ("Asia/Kolkata", "America/New_York", "Pacific/Auckland", "UTC")
-REPRICED = (
-    "openai",
-    "gpt-5.4",
-    (LAST_DAY - timedelta(days=12)).isoformat(),
-    (LAST_DAY - timedelta(days=4)).isoformat(),
-)
-"""Whose prices are changed and taken back: days to which nothing is added any more."""
+REPRICED_FROM, REPRICED_TO = (LAST_DAY - timedelta(days=12)).isoformat(), (LAST_DAY - timedelta(days=4)).isoformat()
+"""When prices are changed and taken back: days to which nothing is added any more."""
 
 OUR_PRICES = f"""
 [[price]]
-provider = "{REPRICED[0]}"
-model = "{REPRICED[1]}"
-effective_from = {REPRICED[2]}
-effective_to = {REPRICED[3]}
+provider = "{{provider}}"
+model = "{{model}}"
+effective_from = {REPRICED_FROM}
+effective_to = {REPRICED_TO}
 input = "1"
 output = "3.000001"
 """
@@ -79,10 +74,16 @@ def rebucket(machine: Machine, rng: random.Random) -> None:
 def reprice(machine: Machine, rng: random.Random) -> None:
     """Takes back what is changed, then changes prices again and takes that back, all on the command line."""
     take_back_reprices(machine)
-    provider, model, first, end = REPRICED
+    used = machine.raw(
+        "SELECT DISTINCT price_provider, price_model FROM pricing_snapshots "
+        f"WHERE snapshot_day >= '{REPRICED_FROM}' AND snapshot_day < '{REPRICED_TO}' ORDER BY ALL"
+    )
+    if not used:
+        return
+    provider, model = rng.choice(used)
     ours = machine.data.parent / "prices.toml"
-    ours.write_text(OUR_PRICES)
-    period = ("--from", first, "--to", end)
+    ours.write_text(OUR_PRICES.format(provider=provider, model=model))
+    period = ("--from", REPRICED_FROM, "--to", REPRICED_TO)
     arguments = ("prices", "reprice", "--provider", provider, "--model", model, *period)
     _command(machine, *arguments, "--apply", "--reason", "torture", "--json", prices=ours)
     take_back_reprices(machine)

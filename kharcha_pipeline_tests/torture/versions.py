@@ -128,19 +128,13 @@ def _tested(environment: Environment, directory: Path, seconds: float) -> Findin
     report = directory / "report.xml"
     report.unlink(missing_ok=True)
     options = [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        deadline.__name__,
-        "--basetemp",
-        directory / "tests",
-        "--junitxml",
-        report,
+        "-pno:cacheprovider",
+        f"-p{deadline.__name__}",
+        f"--basetemp={directory / 'tests'}",
+        f"--junitxml={report}",
     ]
-    more = {
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "hypothesis"),
-        "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),
-    }
+    more = {"HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "hypothesis")}
+    more |= {"PYTHONPYCACHEPREFIX": str(directory / "bytecode")}  # the checkout's is for this interpreter
     variables = os.environ | more | {deadline.VARIABLE: str(time.monotonic() + seconds)}
     command = [environment.python, "-m", "pytest", *options, *_files()]
     ended = subprocess.run(command, cwd=CHECKOUT, env=variables, check=False)
