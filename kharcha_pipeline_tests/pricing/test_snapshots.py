@@ -166,6 +166,24 @@ def test_what_has_no_price_is_not_tried_again_until_a_source_changes(ledger: Led
     assert ledger.query("SELECT count(*) FROM operations.unpriced_names") == [(0,)]
 
 
+def test_what_has_no_price_is_remembered_once_and_with_the_sources_that_had_none(
+    ledger: Ledger, prices_file: Any
+) -> None:
+    for name, day in (("an-invented-name", 1), ("another-name", 1), ("an-invented-name", 5)):
+        ledger.add(name, f"2026-09-0{day}T10:00", source="codex", input_tokens=1)
+    ledger.price()
+    before = price_sources_digest(None)
+    changed = prices_file('[[price]]\nprovider="openai"\nmodel="m"\neffective_from=2026-01-01\ninput=3\noutput=4\n')
+    assert ledger.price([date(2026, 9, 1)], prices=changed).unpriced == 2
+    assert ledger.query(
+        "SELECT model, day(snapshot_day), price_sources_sha256 FROM operations.unpriced_names ORDER BY ALL"
+    ) == [
+        ("an-invented-name", 1, changed.digest),
+        ("an-invented-name", 5, before),
+        ("another-name", 1, changed.digest),
+    ]
+
+
 def test_a_price_that_becomes_known_is_logged(ledger: Ledger, prices_file: Any) -> None:
     event = ledger.add("an-invented-name", "2026-09-01T10:00", source="codex", input_tokens=1_000_000)
     ledger.price()
