@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 
-.PHONY: run install test torture lint format dev bench screenshots clean help
+.PHONY: run install test torture lint format dev bench catalogue screenshots clean help
 
 run: $(RUNTIME) ## Sync this machine's agent logs (or the bundled samples) and show the days.
 	@$(BIN)/kharcha run
@@ -33,6 +33,9 @@ dev: $(RUNTIME) ## Open the same pipeline in Dagster's UI.
 
 bench: $(DEVELOPMENT) ## Measure against limits, and against ccusage where it is installed.
 	$(BIN)/python -m benchmarks
+
+catalogue: $(DEVELOPMENT) ## Extract the price catalogue anew, after pinning another genai-prices.
+	$(BIN)/python -m kharcha_pipeline_tests.write_catalogue
 
 screenshots: $(DEVELOPMENT) ## Make the README's pictures anew (needs chromium).
 	$(BIN)/python docs/make_pictures.py

@@ -6,7 +6,7 @@ peak hours to all dates (they come from the corrections, so a day is read at 12:
 option with the standard price, it takes a price list without rates for a price of 0, and its matching by beginnings
 would price names nobody ever sold.
 
-Importing the catalogue takes a third of a second, so it happens on first use and only when a snapshot is missing.
+Where the installed package has the data that `catalogue.json` was made from, it is not imported: see `price_lists`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,25 @@ import importlib.metadata
 import importlib.util
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, time
+from collections import ChainMap
+from collections.abc import Iterable, Iterator
+from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from kharcha_pipeline.pricing import price_lists
+from kharcha_pipeline.pricing.price_lists import (
+    NOT_BY_TOKENS,
+    TOKEN_RATES,
+    Clause,
+    Model,
+    Price,
+    PriceLists,
+    Tier,
+    Tiered,
+)
 from kharcha_pipeline.pricing.rates import BASE_TIER, RATE_STEP, Rates, refusal, with_prompt_limits
-
-if TYPE_CHECKING:
-    from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, Provider
 
 SOURCE = "genai-prices"
 
@@ -42,15 +50,15 @@ _CONTEXTS = {
 }
 """Request options of the catalogue and the variant they mean."""
 
-_TOKEN_RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
-_NOT_BY_TOKENS = frozenset({"requests_kcount", "output_reasoning_mtok", "output_citation_mtok"})
-"""Parts of a price that usage events have no count for: a cost without them would be too low."""
+_COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+
+_Price = dict[str, Decimal | Tiered]
 
 
 class CatalogueModel:
     """One model of one price list."""
 
-    def __init__(self, model: ModelInfo) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
         self._rates: dict[int, tuple[Rates, ...] | str] = {}
 
@@ -59,16 +67,16 @@ class CatalogueModel:
         """The id inside the catalogue."""
         return self._model.id
 
+    @property
+    def match(self) -> Clause:
+        """How the catalogue recognizes names of the model."""
+        return self._model.match
+
     @cached_property
     def _boundaries(self) -> list[date]:
         """Days on which any of the model's prices or variants starts."""
-        conditions = [*(self._model.prices if isinstance(self._model.prices, list) else ()), *self._variants]
-        starts = (getattr(condition.constraint, "start_date", None) for condition in conditions)
+        starts = (price.start for price in (*self._model.prices, *self._model.variants))
         return sorted({start for start in starts if start is not None})
-
-    @property
-    def _variants(self) -> list[Any]:
-        return list(self._model.price_variants or ())
 
     def period(self, day: date) -> int:
         """Number of the span of days with equal rates in which the day lies."""
@@ -87,29 +95,29 @@ class CatalogueModel:
         return self._rates[period]
 
     def _evaluated(self, day: date) -> tuple[Rates, ...] | str:
-        noon = datetime.combine(day, time(12), UTC)
-        standard = self._model.get_prices(noon)
-        if not _stated(standard, "input_mtok") or not _stated(standard, "output_mtok"):
+        holding = [price for price in self._model.prices if price.holds(day)] or list(self._model.prices[:1])
+        standard = holding[-1].rates if holding else {}
+        if not {"input_mtok", "output_mtok"} <= standard.keys():
             return "the catalogue lists the model without input or output rates"
-        if _NOT_BY_TOKENS & {key for key, value in vars(standard).items() if value is not None}:
+        if NOT_BY_TOKENS & standard.keys():
             return "the catalogue prices the model by more than its tokens"
         rows = list(_tiers("standard", standard))
-        for declared in self._variants:
-            variant = _CONTEXTS.get(next(iter(declared.when.items()))) if len(declared.when) == 1 else None
-            active = declared.constraint is None or declared.constraint.active(noon)
-            if variant and active and any(_stated(declared.prices, key) for key in _TOKEN_RATES):
-                rows += _tiers(variant, self._model.get_prices(noon, declared.when))
+        declared = [price for price in self._model.variants if price.holds(day)]
+        for price in declared:
+            variant = _CONTEXTS.get(next(iter(price.when.items()))) if len(price.when) == 1 else None
+            if variant and not price.rates.keys().isdisjoint(TOKEN_RATES):
+                rows += _tiers(variant, _with_option(standard, declared, price.when))
         unique = {(row.variant, row.prompt_over): row for row in rows}
         return refusal(unique.values()) or tuple(with_prompt_limits(unique.values()))
 
 
 class Catalogue:
-    """The installed genai-prices package."""
+    """The data of the installed genai-prices package, unless other price lists are given."""
 
-    def __init__(self) -> None:
+    def __init__(self, lists: PriceLists | None = None) -> None:
+        self._given = lists
         self._found: dict[tuple[str, str], CatalogueModel | None] = {}
-        self._names: dict[str, Mapping[str, ModelInfo]] = {}
-        self._models: dict[int, CatalogueModel] = {}
+        self._opened: dict[str, _PriceList] = {}
 
     @cached_property
     def version(self) -> str:
@@ -117,10 +125,11 @@ class Catalogue:
         return importlib.metadata.version(SOURCE)
 
     @cached_property
-    def _providers(self) -> dict[str, Provider]:
-        from genai_prices.data_snapshot import get_snapshot
-
-        return {provider.id: provider for provider in get_snapshot().providers}
+    def _lists(self) -> PriceLists:
+        if self._given is not None:
+            return self._given
+        shipped = price_lists.shipped()
+        return shipped.lists if shipped.data_sha256 == data_sha256() else price_lists.installed()
 
     def find(self, provider: str, model: str) -> CatalogueModel | None:
         """The model with exactly this id, in exactly this price list.
@@ -130,29 +139,55 @@ class Catalogue:
         """
         key = (provider, model)
         if key not in self._found:
-            self._found[key] = self._exact(provider, model)
+            listed = self._list(provider)
+            self._found[key] = listed.exact(model) if listed is not None else None
         return self._found[key]
 
     def contradicts(self, provider: str, name: str, found: CatalogueModel) -> bool:
         """Whether the catalogue itself takes a name for another model than the one found under a shorter name."""
-        listed = self._providers[_LISTS.get(provider, provider)].find_model(name)
-        return listed is not None and self._wrapped(listed) is not found
+        return self.matched(provider, name) not in (None, found)
 
-    def _exact(self, provider: str, model: str) -> CatalogueModel | None:
-        listed = self._providers.get(_LISTS.get(provider, provider))
-        if listed is None:
-            return None
-        if provider not in self._names:
-            self._names[provider] = _written_names(listed)
-        found = self._names[provider].get(model) or next(
-            (candidate for candidate in listed.models if _described(candidate.match, model)), None
+    def matched(self, provider: str, name: str) -> CatalogueModel | None:
+        """The model that the catalogue itself takes a name for, by whatever likeness it goes."""
+        listed = self._list(provider)
+        return listed.matched(name) if listed is not None else None
+
+    def _list(self, provider: str) -> _PriceList | None:
+        name = _LISTS.get(provider, provider)
+        if name not in self._opened and name in self._lists:
+            self._opened[name] = _PriceList(price_lists.models(self._lists[name]))
+        return self._opened.get(name)
+
+
+class _PriceList:
+    """The models of one price list, by name."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self._models = [CatalogueModel(model) for model in models]
+
+    @cached_property
+    def _written(self) -> dict[str, CatalogueModel]:
+        """Ids that the catalogue spells out. The first model in its order has a name that several list."""
+        written: dict[str, CatalogueModel] = {}
+        for model in self._models:
+            for name in (model.id.lower(), *_spelled_out(model.match)):
+                written.setdefault(name, model)
+        return written
+
+    def exact(self, name: str) -> CatalogueModel | None:
+        """The model that has this very name, if the catalogue itself takes the name for that model, too."""
+        found = self._written.get(name) or next(
+            (model for model in self._models if _described(model.match, name)), None
         )
-        if found is None or listed.find_model(model) is not found:
-            return None
-        return self._wrapped(found)
+        return found if found is not None and self.matched(name) is found else None
 
-    def _wrapped(self, model: ModelInfo) -> CatalogueModel:
-        return self._models.setdefault(id(model), CatalogueModel(model))
+    def matched(self, name: str) -> CatalogueModel | None:
+        """The model that the catalogue itself takes a name for, as its `Provider.find_model` does."""
+        for spelling in dict.fromkeys((name.lower(), _with_dashed_date(name.lower()))):
+            for model in self._models:
+                if model.match.matches(spelling):
+                    return model
+        return None
 
 
 @cache
@@ -164,48 +199,47 @@ def data_sha256() -> str:
     return hashlib.sha256((Path(spec.submodule_search_locations[0]) / "data.py").read_bytes()).hexdigest()
 
 
-def _written_names(provider: Provider) -> dict[str, ModelInfo]:
-    """Ids that the catalogue spells out. The first model in its order has a name that several list."""
-    written: dict[str, ModelInfo] = {}
-    for model in provider.models:
-        for name in (model.id, *_spelled_out(model.match)):
-            written.setdefault(name.lower(), model)
-    return written
+def _with_dashed_date(name: str) -> str:
+    """The name with a date like `-20251211` in the form that price lists have, `-2025-12-11`."""
+
+    def dashed(date_in_name: re.Match[str]) -> str:
+        year, month, day = (int(digits) for digits in date_in_name.groups())
+        try:
+            return f"-{date(year, month, day)}"
+        except ValueError:
+            return date_in_name[0]
+
+    return _COMPACT_DATE.sub(dashed, name)
 
 
-def _spelled_out(clause: MatchLogic) -> Iterator[str]:
-    for key, value in vars(clause).items():
-        if key in ("or_", "and_"):
-            for part in value:
-                yield from _spelled_out(part)
-        elif key != "regex":
-            yield value
+def _spelled_out(clause: Clause) -> Iterator[str]:
+    for part in (*(clause.any_of or ()), *(clause.all_of or ())):
+        yield from _spelled_out(part)
+    for text in (clause.equals, clause.starts_with, clause.ends_with, clause.contains):
+        if text is not None:
+            yield text
 
 
-def _described(clause: MatchLogic, name: str) -> bool:
+def _described(clause: Clause, name: str) -> bool:
     """Whether a pattern that covers names from end to end describes this one."""
-    for key, value in vars(clause).items():
-        if key in ("or_", "and_"):
-            return any(_described(part, name) for part in value)
-        if key == "regex" and value.startswith("^") and value.endswith("$") and "(?!" not in value:
-            return re.search(value, name) is not None
-    return False
+    if any(_described(part, name) for part in (*(clause.any_of or ()), *(clause.all_of or ()))):
+        return True
+    pattern = clause.regex or ""
+    from_end_to_end = pattern.startswith("^") and pattern.endswith("$") and "(?!" not in pattern
+    return from_end_to_end and re.search(pattern, name) is not None
 
 
-def _stated(price: ModelPrice, key: str) -> bool:
-    return vars(price).get(key) is not None
+def _with_option(standard: _Price, declared: Iterable[Price], option: dict[str, str]) -> _Price:
+    """The standard rates with those of a request option over them; the first that states a rate has it."""
+    stated = [price.rates for price in declared if price.when == option]
+    return dict(ChainMap(*stated, standard))
 
 
-def _tiers(variant: str, price: ModelPrice) -> Iterator[Rates]:
+def _tiers(variant: str, price: _Price) -> Iterator[Rates]:
     """A row for the base rates and one per context threshold; the catalogue's thresholds are exclusive, as ours."""
-    listed = {key: value for key, value in vars(price).items() if value is not None}
-    thresholds = {tier.start for key in _TOKEN_RATES for tier in getattr(listed.get(key), "tiers", ())}
+    thresholds = {tier.start for key in TOKEN_RATES for tier in _steps(price.get(key))}
     for threshold in [BASE_TIER, *sorted(thresholds)]:
-        at = {
-            key: _at(value, threshold)
-            for key, value in listed.items()
-            if key in (*_TOKEN_RATES, "cache_write_5m_mtok")
-        }
+        at = {key: _at(value, threshold) for key, value in price.items()}
         yield Rates(
             variant=variant,
             prompt_over=threshold,
@@ -214,18 +248,20 @@ def _tiers(variant: str, price: ModelPrice) -> Iterator[Rates]:
             cache_read=at.get("cache_read_mtok"),
             cache_write_5m=at.get("cache_write_5m_mtok", at.get("cache_write_mtok")),
             cache_write_1h=at.get("cache_write_1h_mtok"),
-            web_search_per_k=_at(listed["web_searches_kcount"], threshold)
-            if "web_searches_kcount" in listed
-            else None,
+            web_search_per_k=at.get("web_searches_kcount"),
             basis="exact_day",
             source=SOURCE,
         )
 
 
-def _at(price: Any, threshold: int) -> Decimal:
+def _at(value: Decimal | Tiered, threshold: int) -> Decimal:
     """The rate that holds above a threshold, rounded once and for all to what is stored."""
-    rate = getattr(price, "base", price)
-    for tier in getattr(price, "tiers", ()):
+    rate = value.base if isinstance(value, Tiered) else value
+    for tier in _steps(value):
         if tier.start <= threshold:
-            rate = tier.price
-    return Decimal(rate).quantize(RATE_STEP, ROUND_HALF_EVEN)
+            rate = tier.rate
+    return rate.quantize(RATE_STEP, ROUND_HALF_EVEN)
+
+
+def _steps(value: Decimal | Tiered | None) -> tuple[Tier, ...]:
+    return value.tiers if isinstance(value, Tiered) else ()

@@ -24,10 +24,10 @@ def insert(
         return
     names = list(columns)
     typed = ", ".join(
-        f"CAST(entry->>{index} AS {kind}) AS {name}" for index, (name, kind) in enumerate(columns.items())
+        f"CAST(entry[{number}] AS {kind}) AS {name}" for number, (name, kind) in enumerate(columns.items(), start=1)
     )
     connection.execute(
         f"INSERT INTO {table} ({', '.join(names)}) "
-        f"SELECT {typed} FROM (SELECT unnest(from_json($rows, '[\"JSON\"]')) AS entry)",
+        f"SELECT {typed} FROM (SELECT unnest(from_json($rows, '[[\"VARCHAR\"]]')) AS entry)",
         {"rows": json.dumps([list(row) for row in rows], separators=(",", ":"), default=str)},
     )

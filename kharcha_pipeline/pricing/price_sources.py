@@ -111,12 +111,14 @@ class PriceSources:
         overrides_path: where they come from.
         today: the present UTC day; no later day is ever priced.
         corrections: the shipped corrections, unless others are given.
+        catalogue: the installed catalogue, unless another is given.
     """
 
     overrides: PriceBook
     overrides_path: Path | None = None
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
     corrections: PriceBook | None = None
+    catalogue: Catalogue | None = None
     _cards: dict[Any, RateCard | str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -142,7 +144,7 @@ class PriceSources:
 
     @cached_property
     def _catalogue(self) -> Catalogue:
-        return Catalogue()
+        return self.catalogue if self.catalogue is not None else Catalogue()
 
     @cached_property
     def _first_days(self) -> dict[str, dict[str, date]]:

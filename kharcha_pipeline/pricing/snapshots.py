@@ -139,7 +139,7 @@ def capture_snapshots(
 
     A day's rates are the user's price for it, else a correction, else the catalogue's price of that day, else the
     nearest earlier snapshot's when the catalogue has forgotten the model. What exists stays as it is. Names without
-    a price are remembered and not tried again until a price source changes; then the catalogue is not even imported.
+    a price are remembered and not tried again until a price source changes; then the catalogue is not even read.
 
     Args:
         connection: open, inside the caller's transaction.
@@ -189,7 +189,7 @@ def capture_snapshots(
     store_rates(connection, cards.values())
     json_rows.insert(connection, "pricing_snapshots", SNAPSHOT_COLUMNS, list(snapshots.values()))
     json_rows.insert(connection, "operations.price_names", _PRICE_NAME_COLUMNS, price_names)
-    _remember_unpriced(connection, unpriced, price_names, sources_digest)
+    _remember_unpriced(connection, unpriced, price_names)
     return CaptureResult(len(snapshots), len(price_names), len(unpriced), tuple(warnings))
 
 
@@ -319,17 +319,25 @@ def _carried(
 
 
 def _remember_unpriced(
-    connection: duckdb.DuckDBPyConnection, unpriced: list[list[Any]], priced: list[list[Any]], sources_digest: str
+    connection: duckdb.DuckDBPyConnection, unpriced: list[list[Any]], priced: list[list[Any]]
 ) -> None:
     """Replaces what was remembered about the names that were tried now."""
-    connection.execute("CREATE OR REPLACE TEMP TABLE tried_names AS SELECT * FROM operations.unpriced_names LIMIT 0")
-    tried = [*unpriced, *([*row[:6], "", sources_digest] for row in priced)]
-    json_rows.insert(connection, "tried_names", _UNPRICED_NAME_COLUMNS, tried)
-    connection.execute(
-        f"""
-        DELETE FROM operations.unpriced_names WHERE ({_NAME}, snapshot_day) IN
-            (SELECT ({_NAME}, snapshot_day) FROM tried_names);
-        INSERT INTO operations.unpriced_names SELECT * FROM tried_names WHERE reason <> '';
-        DROP TABLE tried_names
-        """
+    tried = [row[:6] for row in (*unpriced, *priced)]
+    days = [row[5] for row in tried]
+    remembered = set(
+        connection.execute(
+            f"SELECT {_NAME}, snapshot_day FROM operations.unpriced_names WHERE snapshot_day BETWEEN ? AND ?",
+            [min(days, default=None), max(days, default=None)],
+        ).fetchall()
     )
+    if tried_again := [name for name in tried if tuple(name) in remembered]:
+        connection.execute("CREATE OR REPLACE TEMP TABLE tried_again AS FROM operations.unpriced_names LIMIT 0")
+        json_rows.insert(connection, "tried_again", _NAME_COLUMNS, tried_again)
+        connection.execute(
+            f"""
+            DELETE FROM operations.unpriced_names WHERE ({_NAME}, snapshot_day) IN
+                (SELECT ({_NAME}, snapshot_day) FROM tried_again);
+            DROP TABLE tried_again
+            """
+        )
+    json_rows.insert(connection, "operations.unpriced_names", _UNPRICED_NAME_COLUMNS, unpriced)

@@ -75,6 +75,19 @@ def test_a_sync_with_nothing_to_do_takes_less_than_60_ms_at_1700_files(terminal:
     assert any(processor_seconds(terminal, "sync") < 0.060 for _ in range(50))  # a busy machine only adds
 
 
+def test_a_first_sync_prices_without_importing_the_price_catalogue(terminal: Terminal) -> None:
+    write_three_days(terminal)
+    said, (code, *packages) = loaded(terminal, "sync")
+    assert (code, "3 days touched" in said) == ("0", True)
+    assert not {"genai_prices", "pydantic", "dagster", "polars", "rich"}.intersection(packages)
+    assert (
+        terminal.kharcha("sql", "SELECT count(*) FROM pricing_snapshots WHERE source = 'genai-prices'").out.split()[
+            -1
+        ]
+        != "0"
+    )
+
+
 def test_a_changed_log_is_noticed(terminal: Terminal) -> None:
     write_three_days(terminal)
     terminal.kharcha("sync")

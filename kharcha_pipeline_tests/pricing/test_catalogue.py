@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from copy import copy
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from genai_prices import data_snapshot
-from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice
+from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice, Provider
 
-from kharcha_pipeline.pricing.catalogue import Catalogue, data_sha256
+from kharcha_pipeline.pricing import price_lists
+from kharcha_pipeline.pricing.catalogue import Catalogue, CatalogueModel, data_sha256
 from kharcha_pipeline.pricing.rates import Rates
 
 CATALOGUE = Catalogue()
@@ -102,23 +101,13 @@ def test_what_is_billed_by_more_than_tokens_has_no_price() -> None:
     assert found is not None and "more than its tokens" in str(found.rates(DAY))
 
 
-@pytest.fixture
-def listed() -> Iterator[object]:
-    """Puts a model into the catalogue, for the duration of a test."""
-    original = data_snapshot.get_snapshot()
-
-    def add(**prices: Decimal) -> Catalogue:
-        model = ModelInfo(id="new-model", match=ClauseEquals(equals="new-model"), prices=ModelPrice(**prices))
-        openai = copy(next(provider for provider in original.providers if provider.id == "openai"))
-        openai.models = [*openai.models, model]
-        others = [provider for provider in original.providers if provider.id != "openai"]
-        data_snapshot.set_custom_snapshot(
-            data_snapshot.DataSnapshot(providers=[*others, openai], from_auto_update=False)
-        )
-        return Catalogue()
-
-    yield add
-    data_snapshot.set_custom_snapshot(None)
+def with_model(**described: Any) -> CatalogueModel:
+    """The model `new-model`, described in the package's own terms, as a catalogue that lists it has it."""
+    model = ModelInfo(**{"id": "new-model", "match": ClauseEquals(equals="new-model")} | described)
+    openai = Provider(id="openai", name="OpenAI", api_pattern="", models=[model])
+    found = Catalogue(price_lists.plain([openai])).find("openai", "new-model")
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -129,14 +118,13 @@ def listed() -> Iterator[object]:
         ({"input_mtok": Decimal(1), "output_mtok": Decimal(2001)}, "above 2,000"),
     ],
 )
-def test_unbelievable_rates_are_refused(listed: object, prices: dict[str, Decimal], reason: str) -> None:
-    found = listed(**prices).find("openai", "new-model")  # type: ignore[operator]
-    assert reason in found.rates(DAY)
+def test_unbelievable_rates_are_refused(prices: dict[str, Decimal], reason: str) -> None:
+    assert reason in with_model(prices=ModelPrice(**prices)).rates(DAY)
 
 
-def test_rates_are_rounded_once_half_to_even(listed: object) -> None:
-    found = listed(input_mtok=Decimal("0.0000025"), output_mtok=Decimal("0.0000035")).find("openai", "new-model")  # type: ignore[operator]
-    (row,) = found.rates(DAY)
+def test_rates_are_rounded_once_half_to_even() -> None:
+    price = ModelPrice(input_mtok=Decimal("0.0000025"), output_mtok=Decimal("0.0000035"))
+    (row,) = with_model(prices=price).rates(DAY)
     assert (row.input, row.output) == (Decimal("0.000002"), Decimal("0.000004"))
 
 

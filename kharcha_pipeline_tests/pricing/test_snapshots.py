@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from genai_prices import data_snapshot
 
+from kharcha_pipeline.pricing import price_lists
+from kharcha_pipeline.pricing.catalogue import Catalogue
 from kharcha_pipeline.pricing.price_sources import PriceSources, price_sources_digest
 from kharcha_pipeline.pricing.snapshots import unpriced_days
 from kharcha_pipeline_tests.pricing.conftest import TODAY, Ledger
@@ -20,23 +22,15 @@ from kharcha_pipeline_tests.pricing.conftest import TODAY, Ledger
 KEYS = "SELECT price_provider, price_model, snapshot_day, revision, basis FROM pricing_snapshots ORDER BY ALL"
 
 
-@pytest.fixture
-def forgotten() -> Iterator[Any]:
-    """Takes a model out of the catalogue, for the duration of a test."""
-    original = data_snapshot.get_snapshot()
-
-    def forget(provider_id: str, model_id: str) -> PriceSources:
-        providers = []
-        for provider in original.providers:
-            if provider.id == provider_id:
-                provider = copy(provider)
-                provider.models = [model for model in provider.models if model.id != model_id]
-            providers.append(provider)
-        data_snapshot.set_custom_snapshot(data_snapshot.DataSnapshot(providers=providers, from_auto_update=False))
-        return PriceSources.load(today=TODAY)
-
-    yield forget
-    data_snapshot.set_custom_snapshot(None)
+def forgotten(provider_id: str, model_id: str) -> PriceSources:
+    """The shipped prices, with a model taken out of the catalogue."""
+    providers = []
+    for provider in data_snapshot.get_snapshot().providers:
+        if provider.id == provider_id:
+            provider = copy(provider)
+            provider.models = [model for model in provider.models if model.id != model_id]
+        providers.append(provider)
+    return replace(PriceSources.load(today=TODAY), catalogue=Catalogue(price_lists.plain(providers)))
 
 
 def test_a_snapshot_exists_for_exactly_the_models_and_utc_days_that_are_used(ledger: Ledger) -> None:
@@ -82,7 +76,7 @@ def test_the_first_capture_wins_over_a_source_that_rewrites_its_past(ledger: Led
     assert ledger.priced(other_day)["price_basis"] == "override"
 
 
-def test_a_forgotten_model_keeps_the_price_of_its_last_day_of_use(ledger: Ledger, forgotten: Any) -> None:
+def test_a_forgotten_model_keeps_the_price_of_its_last_day_of_use(ledger: Ledger) -> None:
     ledger.add("claude-opus-4-1", "2026-03-01T10:00", input_tokens=1)
     ledger.price()
     later = ledger.add("claude-opus-4-1", "2026-03-09T10:00", input_tokens=1_000_000)
@@ -92,7 +86,7 @@ def test_a_forgotten_model_keeps_the_price_of_its_last_day_of_use(ledger: Ledger
     assert ledger.query("SELECT carried_from FROM pricing_snapshots WHERE basis = 'carried'") == [(date(2026, 3, 1),)]
 
 
-def test_a_price_is_not_carried_back(ledger: Ledger, forgotten: Any) -> None:
+def test_a_price_is_not_carried_back(ledger: Ledger) -> None:
     ledger.add("claude-opus-4-1", "2026-03-09T10:00", input_tokens=1)
     ledger.price()
     earlier = ledger.add("claude-opus-4-1", "2026-03-01T10:00", input_tokens=1)
@@ -170,6 +164,24 @@ def test_what_has_no_price_is_not_tried_again_until_a_source_changes(ledger: Led
     assert ledger.cost(event) == 3
     assert unpriced_days(ledger.connection) == []
     assert ledger.query("SELECT count(*) FROM operations.unpriced_names") == [(0,)]
+
+
+def test_what_has_no_price_is_remembered_once_and_with_the_sources_that_had_none(
+    ledger: Ledger, prices_file: Any
+) -> None:
+    for name, day in (("an-invented-name", 1), ("another-name", 1), ("an-invented-name", 5)):
+        ledger.add(name, f"2026-09-0{day}T10:00", source="codex", input_tokens=1)
+    ledger.price()
+    before = price_sources_digest(None)
+    changed = prices_file('[[price]]\nprovider="openai"\nmodel="m"\neffective_from=2026-01-01\ninput=3\noutput=4\n')
+    assert ledger.price([date(2026, 9, 1)], prices=changed).unpriced == 2
+    assert ledger.query(
+        "SELECT model, day(snapshot_day), price_sources_sha256 FROM operations.unpriced_names ORDER BY ALL"
+    ) == [
+        ("an-invented-name", 1, changed.digest),
+        ("an-invented-name", 5, before),
+        ("another-name", 1, changed.digest),
+    ]
 
 
 def test_a_price_that_becomes_known_is_logged(ledger: Ledger, prices_file: Any) -> None:
