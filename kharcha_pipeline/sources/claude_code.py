@@ -8,13 +8,15 @@ So lines are grouped by what the API called the response, and one whole line of 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from io import FileIO
 from pathlib import PurePath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 
@@ -28,7 +30,7 @@ from kharcha_pipeline.records import (
     TimeQuality,
     UsageRecord,
 )
-from kharcha_pipeline.sources.lines import Rejects, lines
+from kharcha_pipeline.sources.lines import Rejects, blocks
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.values import (
     LARGEST_COUNT,
@@ -110,35 +112,46 @@ class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: Decimal | None = None
 
 
-class _Message(msgspec.Struct):
-    id: str | None = None
+class _Message(msgspec.Struct, gc=False):
     model: str | None = None
+    id: str | None = None
     stop_reason: str | None = None
     usage: Usage | None = None
 
 
-class _ForkedFrom(msgspec.Struct, rename="camel"):
+class _ForkedFrom(msgspec.Struct, rename="camel", gc=False):
     session_id: str | None = None
 
 
-class _Line(msgspec.Struct, rename="camel"):
-    """The fields of a transcript line that matter. A line in which one has another type is read leniently."""
+class _Fields(msgspec.Struct, rename="camel", gc=False):
+    """The fields of a transcript line that matter, in their usual order, in which they are decoded fastest."""
 
-    type: str | None = None
-    timestamp: datetime | int | float | None = None
-    session_id: str | None = None
-    stream_session: str | None = msgspec.field(default=None, name="session_id")
-    request_id: str | None = None
-    uuid: str | None = None
-    cwd: str | None = None
-    git_branch: str | None = None
     is_sidechain: bool | None = None
+    cwd: str | None = None
+    session_id: str | None = None
+    git_branch: str | None = None
+    message: _Message | None = None
+    request_id: str | None = None
+    type: str | None = None
+    uuid: str | None = None
     agent_id: str | None = None
     is_api_error_message: bool | None = None
     cost: Decimal | None = msgspec.field(default=None, name="costUSD")
     forked_from: _ForkedFrom | None = None
-    message: _Message | None = None
     usage: Usage | None = None
+    stream_session: str | None = msgspec.field(default=None, name="session_id")
+
+
+class _UsualLine(_Fields, rename="camel", gc=False):
+    """A line as Claude Code writes it, but for what wraps others. Any other is read again as a `_Line`."""
+
+    timestamp: str = ""
+
+
+class _Line(_Fields, rename="camel", gc=False):
+    """Any line. One in which a field has another type is read leniently."""
+
+    timestamp: datetime | int | float | None = None
     data: msgspec.Raw = msgspec.Raw()
     event: msgspec.Raw = msgspec.Raw()
 
@@ -149,6 +162,7 @@ class _Progress(msgspec.Struct):
     message: _Line | None = None
 
 
+_decode_usual_line = msgspec.json.Decoder(_UsualLine).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_progress = msgspec.json.Decoder(_Progress).decode
 
@@ -205,17 +219,36 @@ class ClaudeCode:
             yield from _responses(kept[key], key)
 
 
-class _Candidate(NamedTuple):
-    """The best line of a response so far; its record is made when the reading ends."""
+class _Minutes(dict[str, int]):
+    """When a minute begins, in milliseconds since the epoch, by what it looks like in a log: `2026-03-04T09:15:`.
 
-    output: int
-    line: _Line
-    message: _Message
-    usage: Usage
-    position: int
-    number: int
-    at: int = 0
-    time_quality: TimeQuality = "exact"
+    Raises:
+        KeyError: when it looks different.
+    """
+
+    def __missing__(self, minute: str) -> int:
+        try:
+            start = moment(msgspec.convert(f"{minute}00Z", datetime))
+        except msgspec.ValidationError:
+            start = None
+        if start is None:
+            raise KeyError(minute)
+        if len(self) > 100_000:
+            self.clear()
+        self[minute] = start
+        return start
+
+
+_minutes = _Minutes()
+_SECONDS = {f"{second:02}": second * 1000 for second in range(60)}
+_THOUSANDTHS = {f".{thousandth:03}Z": thousandth for thousandth in range(1000)}
+
+_NOT_USUAL = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError)
+_WRAPPERS = frozenset(("progress", "stream_event", "message_start", "message_delta", "message_stop"))
+
+_Candidate = tuple[int, _Fields, int, int, int, TimeQuality]
+"""The best line of a response so far: its output tokens, the line, its position and number, its time and how that is
+known. Its record is made when the reading ends."""
 
 
 class _Reader:
@@ -223,44 +256,84 @@ class _Reader:
 
     def __init__(self, file: LogFile) -> None:
         self.file = file
-        path = PurePath(file.path)
-        self.stem = path.stem
-        in_subagents = "subagents" in path.parts
-        self.subagent_file = in_subagents or self.stem.startswith("agent-")
-        if in_subagents:
-            self.file_session = path.parts[path.parts.index("subagents") - 1]
-        else:
-            self.file_session = self.stem
+        name = os.path.basename(file.path)
+        head, _, tail = name.rpartition(".")
+        self.stem = head if head and tail else name
+        self.file_session = self.stem
+        self.subagent_file = self.stem.startswith("agent-")
+        if "subagents" in file.path:  # making the parts of a path takes as long as reading a short line
+            parts = PurePath(file.path).parts
+            if "subagents" in parts:
+                self.file_session = parts[parts.index("subagents") - 1]
+                self.subagent_file = True
         self.best: dict[tuple[Any, ...], _Candidate] = {}
-        self.untimed: list[_Candidate] = []
+        self.untimed: list[tuple[_Fields, int, int]] = []
         self.rejects = Rejects()
         self.last_at: int | None = file.state.get("at")
         self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
+        self.earliest = file.earliest_ms
         self.latest = int(time.time() * 1000) + DAY_MS
 
     def read(self) -> Reading:
         reading = Reading(offset=self.file.offset, line=self.file.line)
-        with open(self.file.path, "rb") as stream:
+        with FileIO(self.file.path) as stream:
             stream.seek(self.file.offset)
-            for position, end, number, data, whole in lines(stream, self.file.offset, self.file.line):
+            for position, following, data, begin, end, whole in blocks(stream, self.file.offset):
                 if not whole:
-                    reading.pending = end - position
-                    if data is not None and data.endswith(b"}"):
-                        self._line(data, position, number, last=True)
+                    reading.pending = following - position
+                    line = data and data.removesuffix(b"\r")
+                    if line and line.endswith(b"}"):
+                        self._line(line, position, reading.line + 1, last=True)
                     break
-                reading.offset, reading.line = end, number
+                reading.offset = following
                 if data is None:
-                    self.rejects.append(Reject("line too long", number, position))
-                elif data and not _is_user_line(data):
-                    self._line(data, position, number)
-        for candidate in self.untimed:
-            self._keep(candidate._replace(at=self.file.modified_ms, time_quality="mtime"))
+                    reading.line += 1
+                    self.rejects.append(Reject("line too long", reading.line, position))
+                else:
+                    reading.line = self._lines(data, begin, end, position - begin, reading.line)
+        for waiting in self.untimed:
+            self._keep(*waiting, self.file.modified_ms, "mtime")
         for candidate in self.best.values():
             record = self._record(candidate)
-            reading.records.append(UsageRecord(_family(record), record, candidate.position, candidate.number))
+            reading.records.append(UsageRecord(_family(record), record, candidate[2], candidate[3]))
         reading.rejects = self.rejects
         reading.state = {"at": self.last_at, "stream": self.stream} if self.last_at or self.stream else {}
         return reading
+
+    def _lines(self, data: bytes, begin: int, end: int, shift: int, number: int) -> int:
+        """Reads a block of lines; returns the number of the last.
+
+        Most lines are a user's, and are passed over, or an assistant's as Claude Code always writes them. For these
+        every step counts. What looks different in any way is left to `_line`.
+        """
+        find, assistant = data.find, self._assistant
+        # A line of that length is alone in its block, and may hold more values than can be decoded.
+        decode = _decode_usual_line if end - begin <= MOST_VALUES else _leave
+        minutes, seconds, thousandths = _minutes, _SECONDS, _THOUSANDTHS
+        while begin < end:
+            newline = find(b"\n", begin)
+            number += 1
+            message = find(b'"message":', begin, newline)
+            if (
+                data[message - 14 : message] == b'"type":"user",'
+                and message - begin > 14
+                and find(b"{", begin + 1, message) < 0
+            ):
+                begin = newline + 1
+                continue
+            try:
+                line = decode(data[begin:newline])
+                told = line.timestamp
+                at = minutes[told[:17]] + seconds[told[17:19]] + thousandths[told[19:]]
+            except _NOT_USUAL:
+                self._line(data[begin:newline], shift + begin, number)
+            else:
+                if line.type == "assistant":
+                    assistant(line, at, shift + begin, number)
+                elif line.type in _WRAPPERS:
+                    self._line(data[begin:newline], shift + begin, number)
+            begin = newline + 1
+        return number
 
     def _line(self, data: bytes, position: int, number: int, last: bool = False) -> None:
         try:
@@ -275,7 +348,7 @@ class _Reader:
                     self.rejects.append(Reject("not JSON", number, position))
                 return
         if line.type == "assistant":
-            self._assistant(line, position, number)
+            self._assistant(line, moment(line.timestamp), position, number)
         else:
             self._other(line, position, number)
 
@@ -291,7 +364,7 @@ class _Reader:
                 wrapped.timestamp = wrapped.timestamp or line.timestamp
                 if wrapped.is_sidechain is None:
                     wrapped.is_sidechain = True
-                self._assistant(wrapped, position, number)
+                self._assistant(wrapped, moment(wrapped.timestamp), position, number)
         elif kind == "stream_event" and line.event:
             event = _wrapped(line.event)
             if event is not None:
@@ -317,9 +390,9 @@ class _Reader:
         line.session_id = line.session_id or started["session"]
         so_far = msgspec.convert({**started["usage"], "output_tokens": usage.output_tokens}, Usage)
         line.message = _Message(id=started["message"], model=started["model"], usage=so_far)
-        self._assistant(line, position, number)
+        self._assistant(line, moment(line.timestamp), position, number)
 
-    def _assistant(self, line: _Line, position: int, number: int) -> None:
+    def _assistant(self, line: _Fields, at: int | None, position: int, number: int) -> None:
         message = line.message
         if message is None or message.usage is None or line.is_api_error_message:
             return
@@ -331,76 +404,76 @@ class _Reader:
         output = usage.output_tokens or 0
         if not (output or line.cost or _total(usage) or usage.iterations):
             return
-        at = moment(line.timestamp)
         if at is None:
-            self._without_time(_Candidate(output, line, message, usage, position, number))
-        elif at < self.file.earliest_ms:
+            self._without_time(line, position, number)
+        elif at < self.earliest:
             self.rejects.append(Reject("claims to be older than 2020", number, position))
         elif at > self.latest:
             self.rejects.append(Reject("claims to be from the future", number, position))
         else:
             self.last_at = at
-            self._keep(_Candidate(output, line, message, usage, position, number, at))
+            self._keep(line, position, number, at, "exact")
             if self.untimed:
                 for waiting in self.untimed:
-                    self._keep(waiting._replace(at=at, time_quality="neighbour"))
+                    self._keep(*waiting, at, "neighbour")
                 self.untimed.clear()
 
-    def _without_time(self, candidate: _Candidate) -> None:
+    def _without_time(self, line: _Fields, position: int, number: int) -> None:
         """Takes the time of the usage line before; a file's first lines wait for the next one."""
         if self.last_at is None:
-            self.untimed.append(candidate)
+            self.untimed.append((line, position, number))
         else:
-            self._keep(candidate._replace(at=self.last_at, time_quality="neighbour"))
+            self._keep(line, position, number, self.last_at, "neighbour")
 
-    def _keep(self, candidate: _Candidate) -> None:
+    def _keep(self, line: _Fields, position: int, number: int, at: int, time_quality: TimeQuality) -> None:
         """Keeps the best line of a response. Settlement would choose the same one among them all."""
-        line, identity = candidate.line, candidate.message.id
+        message = line.message
+        usage = message.usage
+        identity = message.id
+        output = usage.output_tokens or 0
         key: tuple[Any, ...]
         if identity and line.request_id:
             key = (identity, line.request_id, line.session_id, line.is_sidechain)
         else:
-            key = (
-                identity or line.uuid or candidate.at,
-                _prompt(candidate.usage),
-                line.session_id,
-                line.is_sidechain,
-            )
+            key = (identity or line.uuid or at, _prompt(usage), line.session_id, line.is_sidechain)
+        candidate = (output, line, position, number, at, time_quality)
         known = self.best.get(key)
         if (
             known is None
-            or candidate.output > known.output
-            or (
-                candidate.output == known.output
-                and _preference(self._record(candidate)) < _preference(self._record(known))
-            )
+            or output > known[0]
+            or (output == known[0] and _preference(self._record(candidate)) < _preference(self._record(known)))
         ):
             self.best[key] = candidate
 
     def _record(self, candidate: _Candidate) -> ClaudeRecord:
-        line, message, forked = candidate.line, candidate.message, candidate.line.forked_from
+        _, line, _, _, at, time_quality = candidate
+        message, forked = line.message, line.forked_from
         session = line.session_id or line.stream_session
         sidechain = line.is_sidechain is True
         return ClaudeRecord(
-            usage=candidate.usage,
-            message=message.id or "",
-            request=line.request_id or "",
-            uuid=line.uuid or "",
-            session=session or self.file_session,
-            origin=(forked.session_id or "") if forked is not None else "",
-            own_file=session == self.stem,
-            sidechain=sidechain,
-            subagent=sidechain or self.subagent_file or bool(line.agent_id),
-            copied=forked is not None,
-            stopped=bool(message.stop_reason),
-            at=candidate.at,
-            time_quality=candidate.time_quality,
-            model=message.model or "",
-            cwd=line.cwd or "",
-            branch=line.git_branch or "",
-            account=self.file.account,
-            cost=line.cost,
+            message.usage,
+            message.id or "",
+            line.request_id or "",
+            line.uuid or "",
+            session or self.file_session,
+            (forked.session_id or "") if forked is not None else "",
+            session == self.stem,
+            sidechain,
+            sidechain or self.subagent_file or bool(line.agent_id),
+            forked is not None,
+            bool(message.stop_reason),
+            at,
+            time_quality,
+            message.model or "",
+            line.cwd or "",
+            line.git_branch or "",
+            self.file.account,
+            line.cost,
         )
+
+
+def _leave(line: bytes) -> NoReturn:
+    raise KeyError
 
 
 def _is_user_line(data: bytes) -> bool:

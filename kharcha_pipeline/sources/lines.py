@@ -8,7 +8,7 @@ one twice is harmless.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 from kharcha_pipeline.records import Reject
 
@@ -21,7 +21,7 @@ MOST_REJECTS = 100_000
 
 TOO_MANY_REJECTS = "no further lines are listed"
 
-_CARRIAGE_RETURN = ord("\r")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Rejects(list[Reject]):
@@ -33,6 +33,73 @@ class Rejects(list[Reject]):
             super().append(reject)
         elif len(self) == MOST_REJECTS:
             super().append(Reject(TOO_MANY_REJECTS, reject.line, reject.position))
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """At most `size` bytes; none at the end."""
+        ...
+
+
+class Block(NamedTuple):
+    """Lines that follow each other: `data[begin:end]`, each with its newline.
+
+    `position` is the offset of the first line in the file, `following` that of what comes after the last one. A line
+    without a newline, the last of a file, is not `whole` and has a block of its own. So has a line that is longer than
+    `LONGEST_LINE`; its `data` is `None`. The byte order mark at the start of a file is left out.
+    """
+
+    position: int
+    following: int
+    data: bytes | None
+    begin: int
+    end: int
+    whole: bool
+
+
+def blocks(stream: Readable, position: int = 0) -> Iterator[Block]:
+    """All lines from the stream's current place on, in bounded memory, in blocks as large as what is read at once.
+
+    Who finds the lines in a block on their own need not be handed each, nor a copy of those they pass over.
+
+    Args:
+        stream: stands at `position`; best without a buffer of its own.
+        position: the byte offset of the next line's start, counted in the decompressed file.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while chunk := stream.read(CHUNK):
+        begin, end = 0, chunk.rfind(b"\n") + 1
+        if end and (size or (position == 0 and chunk.startswith(_BYTE_ORDER_MARK))):
+            begin = chunk.find(b"\n") + 1
+            size += begin
+            yield _alone(parts, chunk[:begin], size, position, True)
+            parts.clear()
+            position, size = position + size, 0
+        if begin < end:
+            following = position + end - begin
+            yield Block(position, following, chunk, begin, end, True)
+            position = following
+        if end < len(chunk):
+            size += len(chunk) - end
+            if size <= LONGEST_LINE:
+                parts.append(chunk[end:])
+            else:
+                parts.clear()
+    if size:
+        yield _alone(parts, b"", size, position, False)
+
+
+def _alone(parts: list[bytes], last: bytes, size: int, position: int, whole: bool) -> Block:
+    following = position + size
+    if size - whole > LONGEST_LINE:
+        return Block(position, following, None, 0, 0, whole)
+    data = b"".join((*parts, last))
+    if position == 0:
+        data = data.removeprefix(_BYTE_ORDER_MARK)
+    return Block(position, following, data, 0, len(data), whole)
 
 
 class Line(NamedTuple):
@@ -49,42 +116,22 @@ class Line(NamedTuple):
     whole: bool
 
 
-def lines(stream: BinaryIO, position: int = 0, number: int = 0) -> Iterator[Line]:
-    """All lines from the stream's current place on, in bounded memory.
+def lines(stream: Readable, position: int = 0, number: int = 0) -> Iterator[Line]:
+    """The same, line by line.
 
     Args:
-        stream: a binary stream that stands at `position`.
+        stream: stands at `position`.
         position: the byte offset of the next line's start, counted in the decompressed file.
         number: how many lines come before it.
     """
-    parts: list[bytes] = []
-    size = 0
-    while chunk := stream.read(CHUNK):
-        begin = 0
-        while (end := chunk.find(b"\n", begin)) >= 0:
+    for position, following, data, begin, end, whole in blocks(stream, position):
+        if data is None or not whole:
             number += 1
-            data: bytes | None = chunk[begin:end]
-            size += end - begin
-            following = position + size + 1
-            if parts or size > LONGEST_LINE or position == 0 or chunk[end - 1] == _CARRIAGE_RETURN:
-                data = _line(parts, chunk[begin:end], size, position)
-                parts.clear()
-            yield Line(position, following, number, data, True)
-            position, size, begin = following, 0, end + 1
-        if begin < len(chunk):
-            size += len(chunk) - begin
-            if size <= LONGEST_LINE:
-                parts.append(chunk[begin:])
-            else:
-                parts.clear()
-    if size:
-        yield Line(position, position + size, number + 1, _line(parts, b"", size, position), False)
-
-
-def _line(parts: list[bytes], last: bytes, size: int, position: int) -> bytes | None:
-    if size > LONGEST_LINE:
-        return None
-    data = b"".join((*parts, last)) if parts else last
-    if position == 0 and data.startswith(b"\xef\xbb\xbf"):
-        data = data[3:]
-    return data[:-1] if data.endswith(b"\r") else data
+            yield Line(position, following, number, data and data.removesuffix(b"\r"), whole)
+            continue
+        while begin < end:
+            number += 1
+            newline = data.find(b"\n", begin)
+            after = position + newline + 1 - begin if newline + 1 < end else following
+            yield Line(position, after, number, data[begin:newline].removesuffix(b"\r"), True)
+            position, begin = after, newline + 1
