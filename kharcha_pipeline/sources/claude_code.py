@@ -12,11 +12,11 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import FileIO
 from pathlib import PurePath
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 
@@ -30,7 +30,7 @@ from kharcha_pipeline.records import (
     TimeQuality,
     UsageRecord,
 )
-from kharcha_pipeline.sources.lines import Rejects, blocks
+from kharcha_pipeline.sources.lines import Block, Rejects, blocks
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.values import (
     LARGEST_COUNT,
@@ -51,20 +51,20 @@ DAY_MS = 86_400_000
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)] | None
 
 
-class CacheCreation(msgspec.Struct, frozen=True, omit_defaults=True):
+class CacheCreation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens written to the cache, by how long they are kept."""
 
     ephemeral_5m_input_tokens: Count = 0
     ephemeral_1h_input_tokens: Count = 0
 
 
-class ServerToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServerToolUse(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tools that ran at the vendor's."""
 
     web_search_requests: Count = 0
 
 
-class Iteration(msgspec.Struct, frozen=True, omit_defaults=True):
+class Iteration(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One sampling pass of a response, as listed in `usage.iterations`."""
 
     type: str | None = None
@@ -76,7 +76,7 @@ class Iteration(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_creation: CacheCreation | None = None
 
 
-class Usage(Iteration, frozen=True, omit_defaults=True):
+class Usage(Iteration, frozen=True, omit_defaults=True, gc=False):
     """The usage object of a response, as the API wrote it: its own names, and only its numbers and modes."""
 
     server_tool_use: ServerToolUse | None = None
@@ -85,7 +85,7 @@ class Usage(Iteration, frozen=True, omit_defaults=True):
     iterations: tuple[Iteration, ...] | None = None
 
 
-class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one transcript line said about a response.
 
     `session` is the line's session, else that of its file; `origin` is the session the line was copied from.
@@ -123,8 +123,11 @@ class _ForkedFrom(msgspec.Struct, rename="camel", gc=False):
     session_id: str | None = None
 
 
-class _Fields(msgspec.Struct, rename="camel", gc=False):
-    """The fields of a transcript line that matter, in their usual order, in which they are decoded fastest."""
+class _Line(msgspec.Struct, rename="camel", gc=False):
+    """The fields of a transcript line that matter. A line in which one has another type is read leniently.
+
+    Fields are decoded fastest in the order in which they are declared, so that is the order of the logs.
+    """
 
     is_sidechain: bool | None = None
     cwd: str | None = None
@@ -134,24 +137,13 @@ class _Fields(msgspec.Struct, rename="camel", gc=False):
     request_id: str | None = None
     type: str | None = None
     uuid: str | None = None
+    timestamp: datetime | int | float | None = None
+    stream_session: str | None = msgspec.field(default=None, name="session_id")
     agent_id: str | None = None
     is_api_error_message: bool | None = None
     cost: Decimal | None = msgspec.field(default=None, name="costUSD")
     forked_from: _ForkedFrom | None = None
     usage: Usage | None = None
-    stream_session: str | None = msgspec.field(default=None, name="session_id")
-
-
-class _UsualLine(_Fields, rename="camel", gc=False):
-    """A line as Claude Code writes it, but for what wraps others. Any other is read again as a `_Line`."""
-
-    timestamp: str = ""
-
-
-class _Line(_Fields, rename="camel", gc=False):
-    """Any line. One in which a field has another type is read leniently."""
-
-    timestamp: datetime | int | float | None = None
     data: msgspec.Raw = msgspec.Raw()
     event: msgspec.Raw = msgspec.Raw()
 
@@ -162,7 +154,6 @@ class _Progress(msgspec.Struct):
     message: _Line | None = None
 
 
-_decode_usual_line = msgspec.json.Decoder(_UsualLine).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_progress = msgspec.json.Decoder(_Progress).decode
 
@@ -219,36 +210,13 @@ class ClaudeCode:
             yield from _responses(kept[key], key)
 
 
-class _Minutes(dict[str, int]):
-    """When a minute begins, in milliseconds since the epoch, by what it looks like in a log: `2026-03-04T09:15:`.
-
-    Raises:
-        KeyError: when it looks different.
-    """
-
-    def __missing__(self, minute: str) -> int:
-        try:
-            start = moment(msgspec.convert(f"{minute}00Z", datetime))
-        except msgspec.ValidationError:
-            start = None
-        if start is None:
-            raise KeyError(minute)
-        if len(self) > 100_000:
-            self.clear()
-        self[minute] = start
-        return start
-
-
-_minutes = _Minutes()
-_SECONDS = {f"{second:02}": second * 1000 for second in range(60)}
-_THOUSANDTHS = {f".{thousandth:03}Z": thousandth for thousandth in range(1000)}
-
-_NOT_USUAL = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError)
-_WRAPPERS = frozenset(("progress", "stream_event", "message_start", "message_delta", "message_stop"))
-
-_Candidate = tuple[int, _Fields, int, int, int, TimeQuality]
-"""The best line of a response so far: its output tokens, the line, its position and number, its time and how that is
+_Candidate = tuple[int, _Line, int, int, datetime | int, TimeQuality]
+"""The best line of a response so far: its output, the line itself, its position and number, its time and how that is
 known. Its record is made when the reading ends."""
+
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_WRAPPERS = frozenset(("progress", "stream_event", "message_start", "message_delta", "message_stop"))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Reader:
@@ -261,99 +229,126 @@ class _Reader:
         self.stem = head if head and tail else name
         self.file_session = self.stem
         self.subagent_file = self.stem.startswith("agent-")
-        if "subagents" in file.path:  # making the parts of a path takes as long as reading a short line
+        if "subagents" in file.path:  # else its parts, which take long to find, need not be known
             parts = PurePath(file.path).parts
             if "subagents" in parts:
                 self.file_session = parts[parts.index("subagents") - 1]
                 self.subagent_file = True
         self.best: dict[tuple[Any, ...], _Candidate] = {}
-        self.untimed: list[tuple[_Fields, int, int]] = []
+        self.untimed: list[tuple[_Line, int, int]] = []
         self.rejects = Rejects()
-        self.last_at: int | None = file.state.get("at")
+        self.last_at: datetime | int | None = file.state.get("at")
         self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
-        self.earliest = file.earliest_ms
-        self.latest = int(time.time() * 1000) + DAY_MS
+        self.latest_ms = int(time.time() * 1000) + DAY_MS
+        self.earliest = _EPOCH + timedelta(milliseconds=file.earliest_ms)
+        self.too_late = _EPOCH + timedelta(milliseconds=self.latest_ms + 1)
 
     def read(self) -> Reading:
-        reading = Reading(offset=self.file.offset, line=self.file.line)
+        reading = Reading(offset=self.file.offset, line=self.file.line, rejects=self.rejects)
         with FileIO(self.file.path) as stream:
             stream.seek(self.file.offset)
-            for position, following, data, begin, end, whole in blocks(stream, self.file.offset):
-                if not whole:
-                    reading.pending = following - position
-                    line = data and data.removesuffix(b"\r")
-                    if line and line.endswith(b"}"):
-                        self._line(line, position, reading.line + 1, last=True)
-                    break
-                reading.offset = following
-                if data is None:
+            for block in blocks(stream, self.file.offset):
+                if not block.whole:
+                    reading.pending = block.following - block.position
+                    if block.data is not None and _may_be_complete(block):
+                        self._lines(block.data, block, reading.line)
+                    continue
+                reading.offset = block.following
+                if block.data is None:
                     reading.line += 1
-                    self.rejects.append(Reject("line too long", reading.line, position))
+                    self.rejects.append(Reject("line too long", reading.line, block.position))
                 else:
-                    reading.line = self._lines(data, begin, end, position - begin, reading.line)
-        for waiting in self.untimed:
-            self._keep(*waiting, self.file.modified_ms, "mtime")
+                    reading.line = self._lines(block.data, block, reading.line)
+        for line, position, number in self.untimed:
+            self._keep(line, position, number, self.file.modified_ms, "mtime")
         for candidate in self.best.values():
             record = self._record(candidate)
-            reading.records.append(UsageRecord(_family(record), record, candidate[2], candidate[3]))
-        reading.rejects = self.rejects
-        reading.state = {"at": self.last_at, "stream": self.stream} if self.last_at or self.stream else {}
+            family = record.message or _family(record)
+            reading.records.append(UsageRecord(family, record, candidate[2], candidate[3]))
+        if self.last_at or self.stream:
+            reading.state = {"at": _milliseconds(self.last_at), "stream": self.stream}
         return reading
 
-    def _lines(self, data: bytes, begin: int, end: int, shift: int, number: int) -> int:
+    def _lines(self, data: bytearray, block: Block, number: int) -> int:
         """Reads a block of lines; returns the number of the last.
 
-        Most lines are a user's, and are passed over, or an assistant's as Claude Code always writes them. For these
-        every step counts. What looks different in any way is left to `_line`.
+        Nearly all lines are a user's, and are passed over, or an assistant's as Claude Code writes them. Here every
+        step counts. What looks different in any way is left to other methods.
         """
-        find, assistant = data.find, self._assistant
-        # A line of that length is alone in its block, and may hold more values than can be decoded.
-        decode = _decode_usual_line if end - begin <= MOST_VALUES else _leave
-        minutes, seconds, thousandths = _minutes, _SECONDS, _THOUSANDTHS
+        shift, begin, end = block.position - block.begin, block.begin, block.end
+        find, view, earliest, too_late, best = data.find, memoryview(data), self.earliest, self.too_late, self.best
+        decode = _decode_line if end - begin <= MOST_VALUES else _decode_unless_crowded
+        line: _Line | None
         while begin < end:
-            newline = find(b"\n", begin)
+            start, newline = begin, find(b"\n", begin, end)
+            if newline < 0:
+                newline = end
+            begin = newline + 1
             number += 1
-            message = find(b'"message":', begin, newline)
+            brace = find(b"{", start + 1, newline)
             if (
-                data[message - 14 : message] == b'"type":"user",'
-                and message - begin > 14
-                and find(b"{", begin + 1, message) < 0
+                data[brace - 24 : brace] == b'"type":"user","message":'
+                and brace > start + 24
+                and find(b'"message":', start, brace - 10) < 0
             ):
-                begin = newline + 1
                 continue
             try:
-                line = decode(data[begin:newline])
-                told = line.timestamp
-                at = minutes[told[:17]] + seconds[told[17:19]] + thousandths[told[19:]]
-            except _NOT_USUAL:
-                self._line(data[begin:newline], shift + begin, number)
+                line = decode(view[start:newline])
+            except _UNDECODABLE:
+                line = self._leniently(bytes(view[start:newline]), shift + start, number, block.whole)
+                if line is None:
+                    continue
+            if line.type != "assistant":
+                if line.type not in _WRAPPERS:
+                    continue
+                line = self._unwrapped(line)
+                if line is None:
+                    continue
+            message = line.message
+            if message is None or message.usage is None or line.is_api_error_message:
+                continue
+            if message.model == "<synthetic>":  # made locally, never billed
+                continue
+            if line.cost is not None:
+                line.cost = amount(line.cost)
+            usage = message.usage
+            output = usage.output_tokens or 0
+            if not (output or line.cost or _total(usage) or usage.iterations):
+                continue
+            at = line.timestamp
+            try:
+                if not earliest <= at < too_late:
+                    self._at_odd_time(line, shift + start, number)
+                    continue
+            except TypeError:
+                self._at_odd_time(line, shift + start, number)
+                continue
+            self.last_at = at
+            identity, request = message.id, line.request_id
+            if identity and request:
+                key = (identity, request, line.session_id, line.is_sidechain)
+                known = best.get(key)
+                if known is None or output > known[0]:
+                    best[key] = (output, line, shift + start, number, at, "exact")
+                elif output == known[0]:
+                    self._keep(line, shift + start, number, at, "exact")
             else:
-                if line.type == "assistant":
-                    assistant(line, at, shift + begin, number)
-                elif line.type in _WRAPPERS:
-                    self._line(data[begin:newline], shift + begin, number)
-            begin = newline + 1
+                self._keep(line, shift + start, number, at, "exact")
+            if self.untimed:
+                self._release(at)
         return number
 
-    def _line(self, data: bytes, position: int, number: int, last: bool = False) -> None:
+    def _leniently(self, data: bytes, position: int, number: int, whole: bool) -> _Line | None:
+        """A line that was not decoded, because something in it is unexpected or because it is broken."""
         try:
-            if len(data) > MOST_VALUES and is_crowded(data):
-                raise msgspec.DecodeError
-            line = _decode_line(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            try:
-                line = _lenient(document(data))
-            except ValueError:
-                if not last and data.strip():
-                    self.rejects.append(Reject("not JSON", number, position))
-                return
-        if line.type == "assistant":
-            self._assistant(line, moment(line.timestamp), position, number)
-        else:
-            self._other(line, position, number)
+            return _lenient(document(data))
+        except ValueError:
+            if whole and data.strip() and not _is_user_line(data):  # of a user's line, nothing is read or told
+                self.rejects.append(Reject("not JSON", number, position))
+            return None
 
-    def _other(self, line: _Line, position: int, number: int) -> None:
-        """An object that may wrap an assistant's message, or be a piece of one."""
+    def _unwrapped(self, line: _Line) -> _Line | None:
+        """The assistant's message that an object wraps, or that it is a piece of."""
         kind = line.type
         if kind == "progress" and line.data:
             wrapped = _wrapped_message(line.data)
@@ -364,13 +359,13 @@ class _Reader:
                 wrapped.timestamp = wrapped.timestamp or line.timestamp
                 if wrapped.is_sidechain is None:
                     wrapped.is_sidechain = True
-                self._assistant(wrapped, moment(wrapped.timestamp), position, number)
+                return wrapped
         elif kind == "stream_event" and line.event:
             event = _wrapped(line.event)
             if event is not None:
                 event.session_id = line.session_id or line.stream_session
                 event.timestamp = event.timestamp or line.timestamp
-                self._other(event, position, number)
+                return self._unwrapped(event)
         elif kind == "message_start" and line.message is not None and line.message.usage is not None:
             self.stream = {
                 "message": line.message.id,
@@ -378,64 +373,58 @@ class _Reader:
                 "session": line.session_id,
                 "usage": msgspec.to_builtins(line.message.usage),
             }
-            self._streamed(line, line.message.usage, position, number)
+            return self._streamed(line, line.message.usage)
         elif kind == "message_delta" and line.usage is not None and self.stream:
-            self._streamed(line, line.usage, position, number)
+            return self._streamed(line, line.usage)
         elif kind == "message_stop":
             self.stream = {}
+        return None
 
-    def _streamed(self, line: _Line, usage: Usage, position: int, number: int) -> None:
+    def _streamed(self, line: _Line, usage: Usage) -> _Line:
         """A raw stream event: input and cache come with its start, the output so far with every delta."""
         started = self.stream
         line.session_id = line.session_id or started["session"]
         so_far = msgspec.convert({**started["usage"], "output_tokens": usage.output_tokens}, Usage)
         line.message = _Message(id=started["message"], model=started["model"], usage=so_far)
-        self._assistant(line, moment(line.timestamp), position, number)
+        return line
 
-    def _assistant(self, line: _Fields, at: int | None, position: int, number: int) -> None:
-        message = line.message
-        if message is None or message.usage is None or line.is_api_error_message:
-            return
-        if message.model == "<synthetic>":  # made locally, never billed
-            return
-        if line.cost is not None:
-            line.cost = amount(line.cost)
-        usage = message.usage
-        output = usage.output_tokens or 0
-        if not (output or line.cost or _total(usage) or usage.iterations):
-            return
+    def _at_odd_time(self, line: _Line, position: int, number: int) -> None:
+        at = moment(line.timestamp)
         if at is None:
-            self._without_time(line, position, number)
-        elif at < self.earliest:
+            # Takes the time of the usage line before; a file's first lines wait for the next one.
+            if self.last_at is None:
+                self.untimed.append((line, position, number))
+            else:
+                self._keep(line, position, number, self.last_at, "neighbour")
+        elif at < self.file.earliest_ms:
             self.rejects.append(Reject("claims to be older than 2020", number, position))
-        elif at > self.latest:
+        elif at > self.latest_ms:
             self.rejects.append(Reject("claims to be from the future", number, position))
         else:
             self.last_at = at
             self._keep(line, position, number, at, "exact")
-            if self.untimed:
-                for waiting in self.untimed:
-                    self._keep(*waiting, at, "neighbour")
-                self.untimed.clear()
+            self._release(at)
 
-    def _without_time(self, line: _Fields, position: int, number: int) -> None:
-        """Takes the time of the usage line before; a file's first lines wait for the next one."""
-        if self.last_at is None:
-            self.untimed.append((line, position, number))
-        else:
-            self._keep(line, position, number, self.last_at, "neighbour")
+    def _release(self, at: datetime | int) -> None:
+        for line, position, number in self.untimed:
+            self._keep(line, position, number, at, "neighbour")
+        self.untimed.clear()
 
-    def _keep(self, line: _Fields, position: int, number: int, at: int, time_quality: TimeQuality) -> None:
+    def _keep(self, line: _Line, position: int, number: int, at: datetime | int, time_quality: TimeQuality) -> None:
         """Keeps the best line of a response. Settlement would choose the same one among them all."""
         message = line.message
-        usage = message.usage
         identity = message.id
-        output = usage.output_tokens or 0
+        output = message.usage.output_tokens or 0
         key: tuple[Any, ...]
         if identity and line.request_id:
             key = (identity, line.request_id, line.session_id, line.is_sidechain)
         else:
-            key = (identity or line.uuid or at, _prompt(usage), line.session_id, line.is_sidechain)
+            key = (
+                identity or line.uuid or _milliseconds(at),
+                _prompt(message.usage),
+                line.session_id,
+                line.is_sidechain,
+            )
         candidate = (output, line, position, number, at, time_quality)
         known = self.best.get(key)
         if (
@@ -462,7 +451,7 @@ class _Reader:
             sidechain or self.subagent_file or bool(line.agent_id),
             forked is not None,
             bool(message.stop_reason),
-            at,
+            _milliseconds(at),
             time_quality,
             message.model or "",
             line.cwd or "",
@@ -472,8 +461,21 @@ class _Reader:
         )
 
 
-def _leave(line: bytes) -> NoReturn:
-    raise KeyError
+def _milliseconds(at):
+    if type(at) is not datetime:
+        return at
+    elapsed = at - _EPOCH
+    return elapsed.days * DAY_MS + elapsed.seconds * 1000 + elapsed.microseconds // 1000
+
+
+def _may_be_complete(block: Block) -> bool:
+    return block.data[block.begin : block.end].removesuffix(b"\r").endswith(b"}")
+
+
+def _decode_unless_crowded(data: memoryview) -> _Line:
+    if len(data) > MOST_VALUES and is_crowded(bytes(data)):
+        raise msgspec.DecodeError
+    return _decode_line(data)
 
 
 def _is_user_line(data: bytes) -> bool:

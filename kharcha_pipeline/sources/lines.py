@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol
 from kharcha_pipeline.records import Reject
 
 CHUNK = 256 * 1024
+BUFFER = 1024 * 1024
+"""Bytes that are read at once, unless a line is longer."""
+
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes. Lines with embedded images pass 16 MiB; a line longer than this is skipped and rejected."""
 
@@ -38,8 +41,8 @@ class Rejects(list[Reject]):
 class Readable(Protocol):
     """A stream of bytes."""
 
-    def read(self, size: int, /) -> bytes | None:
-        """At most `size` bytes; none at the end."""
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fills the buffer, perhaps in part, and tells how far; 0 at the end."""
         ...
 
 
@@ -49,57 +52,67 @@ class Block(NamedTuple):
     `position` is the offset of the first line in the file, `following` that of what comes after the last one. A line
     without a newline, the last of a file, is not `whole` and has a block of its own. So has a line that is longer than
     `LONGEST_LINE`; its `data` is `None`. The byte order mark at the start of a file is left out.
+
+    The next block may be in the same place of memory: nothing may hold on to `data`.
     """
 
     position: int
     following: int
-    data: bytes | None
+    data: bytearray | None
     begin: int
     end: int
-    whole: bool
+    whole: bool = True
 
 
 def blocks(stream: Readable, position: int = 0) -> Iterator[Block]:
-    """All lines from the stream's current place on, in bounded memory, in blocks as large as what is read at once.
+    """All lines from the stream's current place on, in bounded memory, as many at once as fit into it.
 
-    Who finds the lines in a block on their own need not be handed each, nor a copy of those they pass over.
+    Who walks the lines of a block needs no call for each, nor a copy of those that are passed over.
 
     Args:
         stream: stands at `position`; best without a buffer of its own.
         position: the byte offset of the next line's start, counted in the decompressed file.
     """
-    parts: list[bytes] = []
-    size = 0
-    while chunk := stream.read(CHUNK):
-        begin, end = 0, chunk.rfind(b"\n") + 1
-        if end and (size or (position == 0 and chunk.startswith(_BYTE_ORDER_MARK))):
-            begin = chunk.find(b"\n") + 1
-            size += begin
-            yield _alone(parts, chunk[:begin], size, position, True)
-            parts.clear()
-            position, size = position + size, 0
-        if begin < end:
-            following = position + end - begin
-            yield Block(position, following, chunk, begin, end, True)
-            position = following
-        if end < len(chunk):
-            size += len(chunk) - end
-            if size <= LONGEST_LINE:
-                parts.append(chunk[end:])
-            else:
-                parts.clear()
-    if size:
-        yield _alone(parts, b"", size, position, False)
+    try:
+        data = _spare_buffers.pop()
+    except IndexError:
+        data = bytearray(BUFFER)
+    view = memoryview(data)
+    held = 0  # bytes of a line whose end is not read yet: the first ones in the buffer
+    lost = 0  # those of a line that is too long
+    while read := stream.readinto(view[held:]):
+        begin, end = 0, data.rfind(b"\n", held, held + read) + 1
+        held += read
+        if end:
+            if lost:
+                begin = data.find(b"\n") + 1
+                yield Block(position, position + lost + begin, None, 0, 0)
+                position, lost = position + lost + begin, 0
+            elif position == 0 and data.startswith(_BYTE_ORDER_MARK):
+                begin = data.find(b"\n") + 1
+                yield Block(0, begin, data, len(_BYTE_ORDER_MARK), begin)
+                position = begin
+            if begin < end:
+                yield Block(position, position + end - begin, data, begin, end)
+                position += end - begin
+            held -= end
+            view[:held] = view[end : end + held]
+        if held > LONGEST_LINE or lost:
+            lost, held = lost + held, 0
+        elif held == len(data):
+            data = bytearray(min(2 * held, LONGEST_LINE + 1))
+            data[:held], view = view, memoryview(data)
+    if lost:
+        yield Block(position, position + lost, None, 0, 0, whole=False)
+    elif held:
+        begin = len(_BYTE_ORDER_MARK) if position == 0 and data.startswith(_BYTE_ORDER_MARK) else 0
+        yield Block(position, position + held, data, begin, held, whole=False)
+    if len(data) == BUFFER:
+        _spare_buffers.append(data)
 
 
-def _alone(parts: list[bytes], last: bytes, size: int, position: int, whole: bool) -> Block:
-    following = position + size
-    if size - whole > LONGEST_LINE:
-        return Block(position, following, None, 0, 0, whole)
-    data = b"".join((*parts, last))
-    if position == 0:
-        data = data.removeprefix(_BYTE_ORDER_MARK)
-    return Block(position, following, data, 0, len(data), whole)
+_spare_buffers: list[bytearray] = []
+"""To be used again: most files are small, and a fresh buffer takes longer to get than they take to be read."""
 
 
 class Line(NamedTuple):
@@ -127,11 +140,12 @@ def lines(stream: Readable, position: int = 0, number: int = 0) -> Iterator[Line
     for position, following, data, begin, end, whole in blocks(stream, position):
         if data is None or not whole:
             number += 1
-            yield Line(position, following, number, data and data.removesuffix(b"\r"), whole)
+            said = None if data is None else bytes(data[begin:end]).removesuffix(b"\r")
+            yield Line(position, following, number, said, whole)
             continue
         while begin < end:
             number += 1
             newline = data.find(b"\n", begin)
             after = position + newline + 1 - begin if newline + 1 < end else following
-            yield Line(position, after, number, data[begin:newline].removesuffix(b"\r"), True)
+            yield Line(position, after, number, bytes(data[begin:newline]).removesuffix(b"\r"), whole)
             position, begin = after, newline + 1
