@@ -46,6 +46,7 @@ from kharcha_pipeline.sources.values import (
 )
 
 DAY_MS = 86_400_000
+A_DAY = timedelta(days=1)
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)] | None
@@ -210,9 +211,16 @@ class ClaudeCode:
             yield from _responses(kept[key], key)
 
 
-_Candidate = tuple[int, _Line, int, int, datetime | int, TimeQuality]
-"""The best line of a response so far: its output, the line itself, its position and number, its time and how that is
-known. Its record is made when the reading ends."""
+class _Candidate(msgspec.Struct, gc=False):
+    """The best line of a response so far; its record is made when the reading ends."""
+
+    output: int
+    line: _Line
+    position: int
+    number: int
+    at: datetime | int
+    time_quality: TimeQuality = "exact"
+
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _WRAPPERS = frozenset(("progress", "stream_event", "message_start", "message_delta", "message_stop"))
@@ -225,11 +233,11 @@ class _Reader:
     def __init__(self, file: LogFile) -> None:
         self.file = file
         name = os.path.basename(file.path)
-        head, _, tail = name.rpartition(".")
-        self.stem = head if head and tail else name
+        before, _, after = name.rpartition(".")
+        self.stem = before if before and after else name
         self.file_session = self.stem
         self.subagent_file = self.stem.startswith("agent-")
-        if "subagents" in file.path:  # else its parts, which take long to find, need not be known
+        if "subagents" in file.path:
             parts = PurePath(file.path).parts
             if "subagents" in parts:
                 self.file_session = parts[parts.index("subagents") - 1]
@@ -239,50 +247,49 @@ class _Reader:
         self.rejects = Rejects()
         self.last_at: datetime | int | None = file.state.get("at")
         self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
-        self.latest_ms = int(time.time() * 1000) + DAY_MS
-        self.earliest = _EPOCH + timedelta(milliseconds=file.earliest_ms)
-        self.too_late = _EPOCH + timedelta(milliseconds=self.latest_ms + 1)
+        self.earliest = _instant(file.earliest_ms)
+        self.latest = datetime.now(UTC) + A_DAY
 
     def read(self) -> Reading:
-        reading = Reading(offset=self.file.offset, line=self.file.line, rejects=self.rejects)
+        offset, number, pending = self.file.offset, self.file.line, 0
         with FileIO(self.file.path) as stream:
-            stream.seek(self.file.offset)
-            for block in blocks(stream, self.file.offset):
-                if not block.whole:
-                    reading.pending = block.following - block.position
-                    if block.data is not None and _may_be_complete(block):
-                        self._lines(block.data, block, reading.line)
-                    continue
-                reading.offset = block.following
-                if block.data is None:
-                    reading.line += 1
-                    self.rejects.append(Reject("line too long", reading.line, block.position))
+            if offset:
+                stream.seek(offset)
+            for block in blocks(stream, offset):
+                if block.whole:
+                    offset, number = block.following, self._lines(block, number)
                 else:
-                    reading.line = self._lines(block.data, block, reading.line)
-        for line, position, number in self.untimed:
-            self._keep(line, position, number, self.file.modified_ms, "mtime")
+                    pending = block.following - block.position
+                    if block.data.endswith((b"}\n", b"}\r\n"), block.begin, block.end):
+                        self._lines(block, number)
+        for line, position, line_number in self.untimed:
+            self._keep(line, position, line_number, self.file.modified_ms, "mtime")
+        records = []
         for candidate in self.best.values():
             record = self._record(candidate)
             family = record.message or _family(record)
-            reading.records.append(UsageRecord(family, record, candidate[2], candidate[3]))
-        if self.last_at or self.stream:
-            reading.state = {"at": _milliseconds(self.last_at), "stream": self.stream}
-        return reading
+            records.append(UsageRecord(family, record, candidate.position, candidate.number))
+        last_at = _milliseconds(self.last_at) if self.last_at else None
+        state = {"at": last_at, "stream": self.stream} if last_at or self.stream else {}
+        return Reading(records, self.rejects, offset, number, pending, state)
 
-    def _lines(self, data: bytearray, block: Block, number: int) -> int:
-        """Reads a block of lines; returns the number of the last.
+    def _lines(self, block: Block, number: int) -> int:
+        """Reads the lines of a block; returns the number of the last one.
 
-        Nearly all lines are a user's, and are passed over, or an assistant's as Claude Code writes them. Here every
-        step counts. What looks different in any way is left to other methods.
+        Nearly all are a user's, and are passed over, or an assistant's as Claude Code writes them. Their way through
+        this loop is short, because it is what a first sync spends its time on. All others are sent elsewhere.
         """
-        shift, begin, end = block.position - block.begin, block.begin, block.end
-        find, view, earliest, too_late, best = data.find, memoryview(data), self.earliest, self.too_late, self.best
+        shift, _, data, begin, end, whole = block
+        shift -= begin
+        if begin == end:
+            self.rejects.append(Reject("line too long", number + 1, block.position))
+            return number + 1
+        find, view, best = data.find, memoryview(data), self.best
+        earliest, latest = self.earliest, self.latest
         decode = _decode_line if end - begin <= MOST_VALUES else _decode_unless_crowded
         line: _Line | None
         while begin < end:
-            start, newline = begin, find(b"\n", begin, end)
-            if newline < 0:
-                newline = end
+            start, newline = begin, find(b"\n", begin)
             begin = newline + 1
             number += 1
             brace = find(b"{", start + 1, newline)
@@ -295,7 +302,7 @@ class _Reader:
             try:
                 line = decode(view[start:newline])
             except _UNDECODABLE:
-                line = self._leniently(bytes(view[start:newline]), shift + start, number, block.whole)
+                line = self._leniently(bytes(view[start:newline]), shift + start, number, whole)
                 if line is None:
                     continue
             if line.type != "assistant":
@@ -315,35 +322,35 @@ class _Reader:
             output = usage.output_tokens or 0
             if not (output or line.cost or _total(usage) or usage.iterations):
                 continue
-            at = line.timestamp
+            at: Any = line.timestamp
             try:
-                if not earliest <= at < too_late:
-                    self._at_odd_time(line, shift + start, number)
-                    continue
-            except TypeError:
-                self._at_odd_time(line, shift + start, number)
+                timely = earliest <= at <= latest
+            except TypeError:  # it is none, a number, or without a zone
+                timely = False
+            if not timely:
+                self._without_time(line, shift + start, number)
                 continue
             self.last_at = at
             identity, request = message.id, line.request_id
             if identity and request:
                 key = (identity, request, line.session_id, line.is_sidechain)
                 known = best.get(key)
-                if known is None or output > known[0]:
-                    best[key] = (output, line, shift + start, number, at, "exact")
-                elif output == known[0]:
-                    self._keep(line, shift + start, number, at, "exact")
+                if known is None or output > known.output:
+                    best[key] = _Candidate(output, line, shift + start, number, at)
+                elif output == known.output:
+                    self._keep(line, shift + start, number, at)
             else:
-                self._keep(line, shift + start, number, at, "exact")
+                self._keep(line, shift + start, number, at)
             if self.untimed:
-                self._release(at)
+                self._time_waiting(at)
         return number
 
     def _leniently(self, data: bytes, position: int, number: int, whole: bool) -> _Line | None:
-        """A line that was not decoded, because something in it is unexpected or because it is broken."""
+        """A line that was not decoded: something in it has an unexpected type, or it is broken."""
         try:
             return _lenient(document(data))
         except ValueError:
-            if whole and data.strip() and not _is_user_line(data):  # of a user's line, nothing is read or told
+            if whole and data.strip() and not _is_user_line(data):
                 self.rejects.append(Reject("not JSON", number, position))
             return None
 
@@ -388,54 +395,55 @@ class _Reader:
         line.message = _Message(id=started["message"], model=started["model"], usage=so_far)
         return line
 
-    def _at_odd_time(self, line: _Line, position: int, number: int) -> None:
+    def _without_time(self, line: _Line, position: int, number: int) -> None:
+        """A line with an impossible time is rejected; one without a time takes that of the usage line before.
+
+        A file's first lines wait for the next one.
+        """
         at = moment(line.timestamp)
         if at is None:
-            # Takes the time of the usage line before; a file's first lines wait for the next one.
             if self.last_at is None:
                 self.untimed.append((line, position, number))
             else:
                 self._keep(line, position, number, self.last_at, "neighbour")
         elif at < self.file.earliest_ms:
             self.rejects.append(Reject("claims to be older than 2020", number, position))
-        elif at > self.latest_ms:
+        elif at > _milliseconds(self.latest):
             self.rejects.append(Reject("claims to be from the future", number, position))
         else:
             self.last_at = at
-            self._keep(line, position, number, at, "exact")
-            self._release(at)
+            self._keep(line, position, number, at)
+            self._time_waiting(at)
 
-    def _release(self, at: datetime | int) -> None:
+    def _time_waiting(self, at: datetime | int) -> None:
         for line, position, number in self.untimed:
             self._keep(line, position, number, at, "neighbour")
         self.untimed.clear()
 
-    def _keep(self, line: _Line, position: int, number: int, at: datetime | int, time_quality: TimeQuality) -> None:
+    def _keep(
+        self, line: _Line, position: int, number: int, at: datetime | int, time_quality: TimeQuality = "exact"
+    ) -> None:
         """Keeps the best line of a response. Settlement would choose the same one among them all."""
         message = line.message
-        identity = message.id
-        output = message.usage.output_tokens or 0
+        usage = message.usage
         key: tuple[Any, ...]
-        if identity and line.request_id:
-            key = (identity, line.request_id, line.session_id, line.is_sidechain)
+        if message.id and line.request_id:
+            key = (message.id, line.request_id, line.session_id, line.is_sidechain)
         else:
-            key = (
-                identity or line.uuid or _milliseconds(at),
-                _prompt(message.usage),
-                line.session_id,
-                line.is_sidechain,
-            )
-        candidate = (output, line, position, number, at, time_quality)
+            name = message.id or line.uuid or _milliseconds(at)
+            key = (name, _prompt(usage), line.session_id, line.is_sidechain)
+        candidate = _Candidate(usage.output_tokens or 0, line, position, number, at, time_quality)
         known = self.best.get(key)
-        if (
-            known is None
-            or output > known[0]
-            or (output == known[0] and _preference(self._record(candidate)) < _preference(self._record(known)))
-        ):
+        if known is None or self._is_better(candidate, known):
             self.best[key] = candidate
 
+    def _is_better(self, candidate: _Candidate, known: _Candidate) -> bool:
+        if candidate.output != known.output:
+            return candidate.output > known.output
+        return _preference(self._record(candidate)) < _preference(self._record(known))
+
     def _record(self, candidate: _Candidate) -> ClaudeRecord:
-        _, line, _, _, at, time_quality = candidate
+        line = candidate.line
         message, forked = line.message, line.forked_from
         session = line.session_id or line.stream_session
         sidechain = line.is_sidechain is True
@@ -451,8 +459,8 @@ class _Reader:
             sidechain or self.subagent_file or bool(line.agent_id),
             forked is not None,
             bool(message.stop_reason),
-            _milliseconds(at),
-            time_quality,
+            _milliseconds(candidate.at),
+            candidate.time_quality,
             message.model or "",
             line.cwd or "",
             line.git_branch or "",
@@ -461,18 +469,19 @@ class _Reader:
         )
 
 
-def _milliseconds(at):
-    if type(at) is not datetime:
+def _instant(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _milliseconds(at: datetime | int) -> int:
+    if isinstance(at, int):
         return at
     elapsed = at - _EPOCH
     return elapsed.days * DAY_MS + elapsed.seconds * 1000 + elapsed.microseconds // 1000
 
 
-def _may_be_complete(block: Block) -> bool:
-    return block.data[block.begin : block.end].removesuffix(b"\r").endswith(b"}")
-
-
 def _decode_unless_crowded(data: memoryview) -> _Line:
+    """Decodes one of the lines among which there may be one that holds too many values."""
     if len(data) > MOST_VALUES and is_crowded(bytes(data)):
         raise msgspec.DecodeError
     return _decode_line(data)

@@ -24,6 +24,7 @@ MOST_REJECTS = 100_000
 
 TOO_MANY_REJECTS = "no further lines are listed"
 
+_NEWLINE = ord("\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -49,25 +50,25 @@ class Readable(Protocol):
 class Block(NamedTuple):
     """Lines that follow each other: `data[begin:end]`, each with its newline.
 
-    `position` is the offset of the first line in the file, `following` that of what comes after the last one. A line
-    without a newline, the last of a file, is not `whole` and has a block of its own. So has a line that is longer than
-    `LONGEST_LINE`; its `data` is `None`. The byte order mark at the start of a file is left out.
+    The first of them is at the offset `position` of the file, what comes after the last one at `following`. A line
+    that is still without its newline is not `whole`; it has a block of its own, and gets a newline there. A line that
+    is longer than `LONGEST_LINE` has an empty block. The byte order mark of a file is left out.
 
-    The next block may be in the same place of memory: nothing may hold on to `data`.
+    The next block may lie in the same memory: nothing may hold on to `data`.
     """
 
     position: int
     following: int
-    data: bytearray | None
+    data: bytearray
     begin: int
     end: int
     whole: bool = True
 
 
 def blocks(stream: Readable, position: int = 0) -> Iterator[Block]:
-    """All lines from the stream's current place on, in bounded memory, as many at once as fit into it.
+    """All lines from the stream's current place on, in bounded memory, as many at once as are read at once.
 
-    Who walks the lines of a block needs no call for each, nor a copy of those that are passed over.
+    Whoever walks a block line by line needs no call for each, nor a copy of what is passed over.
 
     Args:
         stream: stands at `position`; best without a buffer of its own.
@@ -78,35 +79,37 @@ def blocks(stream: Readable, position: int = 0) -> Iterator[Block]:
     except IndexError:
         data = bytearray(BUFFER)
     view = memoryview(data)
-    held = 0  # bytes of a line whose end is not read yet: the first ones in the buffer
-    lost = 0  # those of a line that is too long
+    held = 0  # bytes at the start of the buffer that begin a line
+    lost = 0  # bytes of a line that is too long
     while read := stream.readinto(view[held:]):
         begin, end = 0, data.rfind(b"\n", held, held + read) + 1
         held += read
         if end:
             if lost:
                 begin = data.find(b"\n") + 1
-                yield Block(position, position + lost + begin, None, 0, 0)
-                position, lost = position + lost + begin, 0
+                following = position + lost + begin
+                yield Block(position, following, data, begin, begin)
+                position, lost = following, 0
             elif position == 0 and data.startswith(_BYTE_ORDER_MARK):
-                begin = data.find(b"\n") + 1
-                yield Block(0, begin, data, len(_BYTE_ORDER_MARK), begin)
-                position = begin
+                begin = position = data.find(b"\n") + 1
+                yield Block(0, position, data, len(_BYTE_ORDER_MARK), begin)
             if begin < end:
-                yield Block(position, position + end - begin, data, begin, end)
-                position += end - begin
+                following = position + end - begin
+                yield Block(position, following, data, begin, end)
+                position = following
             held -= end
             view[:held] = view[end : end + held]
-        if held > LONGEST_LINE or lost:
+        if lost or held > LONGEST_LINE:
             lost, held = lost + held, 0
         elif held == len(data):
             data = bytearray(min(2 * held, LONGEST_LINE + 1))
             data[:held], view = view, memoryview(data)
     if lost:
-        yield Block(position, position + lost, None, 0, 0, whole=False)
+        yield Block(position, position + lost, data, 0, 0, whole=False)
     elif held:
+        data[held] = _NEWLINE
         begin = len(_BYTE_ORDER_MARK) if position == 0 and data.startswith(_BYTE_ORDER_MARK) else 0
-        yield Block(position, position + held, data, begin, held, whole=False)
+        yield Block(position, position + held, data, begin, held + 1, whole=False)
     if len(data) == BUFFER:
         _spare_buffers.append(data)
 
@@ -138,11 +141,9 @@ def lines(stream: Readable, position: int = 0, number: int = 0) -> Iterator[Line
         number: how many lines come before it.
     """
     for position, following, data, begin, end, whole in blocks(stream, position):
-        if data is None or not whole:
+        if begin == end:
             number += 1
-            said = None if data is None else bytes(data[begin:end]).removesuffix(b"\r")
-            yield Line(position, following, number, said, whole)
-            continue
+            yield Line(position, following, number, None, whole)
         while begin < end:
             number += 1
             newline = data.find(b"\n", begin)
