@@ -211,17 +211,6 @@ class ClaudeCode:
             yield from _responses(kept[key], key)
 
 
-class _Candidate(msgspec.Struct, gc=False):
-    """The best line of a response so far; its record is made when the reading ends."""
-
-    output: int
-    line: _Line
-    position: int
-    number: int
-    at: datetime | int
-    time_quality: TimeQuality = "exact"
-
-
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _WRAPPERS = frozenset(("progress", "stream_event", "message_start", "message_delta", "message_stop"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -242,7 +231,7 @@ class _Reader:
             if "subagents" in parts:
                 self.file_session = parts[parts.index("subagents") - 1]
                 self.subagent_file = True
-        self.best: dict[tuple[Any, ...], _Candidate] = {}
+        self.best: dict[tuple[Any, ...], UsageRecord] = {}
         self.untimed: list[tuple[_Line, int, int]] = []
         self.rejects = Rejects()
         self.last_at: datetime | int | None = file.state.get("at")
@@ -264,14 +253,9 @@ class _Reader:
                         self._lines(block, number)
         for line, position, line_number in self.untimed:
             self._keep(line, position, line_number, self.file.modified_ms, "mtime")
-        records = []
-        for candidate in self.best.values():
-            record = self._record(candidate)
-            family = record.message or _family(record)
-            records.append(UsageRecord(family, record, candidate.position, candidate.number))
         last_at = _milliseconds(self.last_at) if self.last_at else None
         state = {"at": last_at, "stream": self.stream} if last_at or self.stream else {}
-        return Reading(records, self.rejects, offset, number, pending, state)
+        return Reading(list(self.best.values()), self.rejects, offset, number, pending, state)
 
     def _lines(self, block: Block, number: int) -> int:
         """Reads the lines of a block; returns the number of the last one.
@@ -284,10 +268,17 @@ class _Reader:
         if begin == end:
             self.rejects.append(Reject("line too long", number + 1, block.position))
             return number + 1
-        find, view, best = data.find, memoryview(data), self.best
+        find, view, keep = data.find, memoryview(data), self._keep
         earliest, latest = self.earliest, self.latest
         decode = _decode_line if end - begin <= MOST_VALUES else _decode_unless_crowded
         line: _Line | None
+        # The lines of a response follow each other. The best of these is kept when another response begins.
+        best: _Line | None = None
+        identity: object
+        request: object
+        identity = request = session = sidechain = None
+        most = best_position = best_number = 0
+        best_at = earliest
         while begin < end:
             start, newline = begin, find(b"\n", begin)
             begin = newline + 1
@@ -327,22 +318,32 @@ class _Reader:
                 timely = earliest <= at <= latest
             except TypeError:  # it is none, a number, or without a zone
                 timely = False
-            if not timely:
-                self._without_time(line, shift + start, number)
+            if not timely or self.untimed:
+                if best is not None:
+                    keep(best, best_position, best_number, best_at)
+                    best = None
+                self._at_odd_time(line, shift + start, number)
                 continue
             self.last_at = at
-            identity, request = message.id, line.request_id
-            if identity and request:
-                key = (identity, request, line.session_id, line.is_sidechain)
-                known = best.get(key)
-                if known is None or output > known.output:
-                    best[key] = _Candidate(output, line, shift + start, number, at)
-                elif output == known.output:
-                    self._keep(line, shift + start, number, at)
+            if (
+                message.id == identity
+                and line.request_id == request
+                and line.session_id == session
+                and line.is_sidechain == sidechain
+                and best is not None
+            ):
+                if output < most:
+                    continue
+                if output == most:
+                    keep(best, best_position, best_number, best_at)
             else:
-                self._keep(line, shift + start, number, at)
-            if self.untimed:
-                self._time_waiting(at)
+                if best is not None:
+                    keep(best, best_position, best_number, best_at)
+                identity, request = message.id or _NOTHING, line.request_id or _NOTHING
+                session, sidechain = line.session_id, line.is_sidechain
+            best, most, best_at, best_position, best_number = line, output, at, shift + start, number
+        if best is not None:
+            keep(best, best_position, best_number, best_at)
         return number
 
     def _leniently(self, data: bytes, position: int, number: int, whole: bool) -> _Line | None:
@@ -395,7 +396,7 @@ class _Reader:
         line.message = _Message(id=started["message"], model=started["model"], usage=so_far)
         return line
 
-    def _without_time(self, line: _Line, position: int, number: int) -> None:
+    def _at_odd_time(self, line: _Line, position: int, number: int) -> None:
         """A line with an impossible time is rejected; one without a time takes that of the usage line before.
 
         A file's first lines wait for the next one.
@@ -413,42 +414,20 @@ class _Reader:
         else:
             self.last_at = at
             self._keep(line, position, number, at)
-            self._time_waiting(at)
-
-    def _time_waiting(self, at: datetime | int) -> None:
-        for line, position, number in self.untimed:
-            self._keep(line, position, number, at, "neighbour")
-        self.untimed.clear()
+            for waiting in self.untimed:
+                self._keep(*waiting, at, "neighbour")
+            self.untimed.clear()
 
     def _keep(
         self, line: _Line, position: int, number: int, at: datetime | int, time_quality: TimeQuality = "exact"
     ) -> None:
         """Keeps the best line of a response. Settlement would choose the same one among them all."""
-        message = line.message
-        usage = message.usage
-        key: tuple[Any, ...]
-        if message.id and line.request_id:
-            key = (message.id, line.request_id, line.session_id, line.is_sidechain)
-        else:
-            name = message.id or line.uuid or _milliseconds(at)
-            key = (name, _prompt(usage), line.session_id, line.is_sidechain)
-        candidate = _Candidate(usage.output_tokens or 0, line, position, number, at, time_quality)
-        known = self.best.get(key)
-        if known is None or self._is_better(candidate, known):
-            self.best[key] = candidate
-
-    def _is_better(self, candidate: _Candidate, known: _Candidate) -> bool:
-        if candidate.output != known.output:
-            return candidate.output > known.output
-        return _preference(self._record(candidate)) < _preference(self._record(known))
-
-    def _record(self, candidate: _Candidate) -> ClaudeRecord:
-        line = candidate.line
         message, forked = line.message, line.forked_from
+        usage = message.usage
         session = line.session_id or line.stream_session
         sidechain = line.is_sidechain is True
-        return ClaudeRecord(
-            message.usage,
+        record = ClaudeRecord(
+            usage,
             message.id or "",
             line.request_id or "",
             line.uuid or "",
@@ -459,14 +438,31 @@ class _Reader:
             sidechain or self.subagent_file or bool(line.agent_id),
             forked is not None,
             bool(message.stop_reason),
-            _milliseconds(candidate.at),
-            candidate.time_quality,
+            _milliseconds(at),
+            time_quality,
             message.model or "",
             line.cwd or "",
             line.git_branch or "",
             self.file.account,
             line.cost,
         )
+        key: tuple[Any, ...]
+        if record.message and record.request:
+            key = (record.message, record.request, line.session_id, line.is_sidechain)
+        else:
+            key = (
+                record.message or line.uuid or record.at,
+                _prompt(usage),
+                line.session_id,
+                line.is_sidechain,
+            )
+        candidate = UsageRecord(record.message or _family(record), record, position, number)
+        known = self.best.setdefault(key, candidate)
+        if known is not candidate and _preference(record) < _preference(known.said):
+            self.best[key] = candidate
+
+
+_NOTHING = object()
 
 
 def _instant(milliseconds: int) -> datetime:
