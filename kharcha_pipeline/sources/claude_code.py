@@ -8,13 +8,15 @@ So lines are grouped by what the API called the response, and one whole line of 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import FileIO
 from pathlib import PurePath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,7 +30,7 @@ from kharcha_pipeline.records import (
     TimeQuality,
     UsageRecord,
 )
-from kharcha_pipeline.sources.lines import Rejects, lines
+from kharcha_pipeline.sources.lines import Block, Rejects, blocks
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.values import (
     LARGEST_COUNT,
@@ -44,25 +46,26 @@ from kharcha_pipeline.sources.values import (
 )
 
 DAY_MS = 86_400_000
+A_DAY = timedelta(days=1)
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)] | None
 
 
-class CacheCreation(msgspec.Struct, frozen=True, omit_defaults=True):
+class CacheCreation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens written to the cache, by how long they are kept."""
 
     ephemeral_5m_input_tokens: Count = 0
     ephemeral_1h_input_tokens: Count = 0
 
 
-class ServerToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServerToolUse(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tools that ran at the vendor's."""
 
     web_search_requests: Count = 0
 
 
-class Iteration(msgspec.Struct, frozen=True, omit_defaults=True):
+class Iteration(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One sampling pass of a response, as listed in `usage.iterations`."""
 
     type: str | None = None
@@ -74,7 +77,7 @@ class Iteration(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_creation: CacheCreation | None = None
 
 
-class Usage(Iteration, frozen=True, omit_defaults=True):
+class Usage(Iteration, frozen=True, omit_defaults=True, gc=False):
     """The usage object of a response, as the API wrote it: its own names, and only its numbers and modes."""
 
     server_tool_use: ServerToolUse | None = None
@@ -83,7 +86,7 @@ class Usage(Iteration, frozen=True, omit_defaults=True):
     iterations: tuple[Iteration, ...] | None = None
 
 
-class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one transcript line said about a response.
 
     `session` is the line's session, else that of its file; `origin` is the session the line was copied from.
@@ -110,34 +113,37 @@ class ClaudeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: Decimal | None = None
 
 
-class _Message(msgspec.Struct):
-    id: str | None = None
+class _Message(msgspec.Struct, gc=False):
     model: str | None = None
+    id: str | None = None
     stop_reason: str | None = None
     usage: Usage | None = None
 
 
-class _ForkedFrom(msgspec.Struct, rename="camel"):
+class _ForkedFrom(msgspec.Struct, rename="camel", gc=False):
     session_id: str | None = None
 
 
-class _Line(msgspec.Struct, rename="camel"):
-    """The fields of a transcript line that matter. A line in which one has another type is read leniently."""
+class _Line(msgspec.Struct, rename="camel", gc=False):
+    """The fields of a transcript line that matter. A line in which one has another type is read leniently.
 
-    type: str | None = None
-    timestamp: datetime | int | float | None = None
-    session_id: str | None = None
-    stream_session: str | None = msgspec.field(default=None, name="session_id")
-    request_id: str | None = None
-    uuid: str | None = None
-    cwd: str | None = None
-    git_branch: str | None = None
+    Fields are decoded fastest in the order in which they are declared, so that is the order of the logs.
+    """
+
     is_sidechain: bool | None = None
+    cwd: str | None = None
+    session_id: str | None = None
+    git_branch: str | None = None
+    message: _Message | None = None
+    request_id: str | None = None
+    type: str | None = None
+    uuid: str | None = None
+    timestamp: datetime | int | float | None = None
+    stream_session: str | None = msgspec.field(default=None, name="session_id")
     agent_id: str | None = None
     is_api_error_message: bool | None = None
     cost: Decimal | None = msgspec.field(default=None, name="costUSD")
     forked_from: _ForkedFrom | None = None
-    message: _Message | None = None
     usage: Usage | None = None
     data: msgspec.Raw = msgspec.Raw()
     event: msgspec.Raw = msgspec.Raw()
@@ -205,17 +211,9 @@ class ClaudeCode:
             yield from _responses(kept[key], key)
 
 
-class _Candidate(NamedTuple):
-    """The best line of a response so far; its record is made when the reading ends."""
-
-    output: int
-    line: _Line
-    message: _Message
-    usage: Usage
-    position: int
-    number: int
-    at: int = 0
-    time_quality: TimeQuality = "exact"
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_WRAPPERS = frozenset(("progress", "stream_event", "message_start", "message_delta", "message_stop"))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Reader:
@@ -223,64 +221,142 @@ class _Reader:
 
     def __init__(self, file: LogFile) -> None:
         self.file = file
-        path = PurePath(file.path)
-        self.stem = path.stem
-        in_subagents = "subagents" in path.parts
-        self.subagent_file = in_subagents or self.stem.startswith("agent-")
-        if in_subagents:
-            self.file_session = path.parts[path.parts.index("subagents") - 1]
-        else:
-            self.file_session = self.stem
-        self.best: dict[tuple[Any, ...], _Candidate] = {}
-        self.untimed: list[_Candidate] = []
+        name = os.path.basename(file.path)
+        before, _, after = name.rpartition(".")
+        self.stem = before if before and after else name
+        self.file_session = self.stem
+        self.subagent_file = self.stem.startswith("agent-")
+        if "subagents" in file.path:
+            parts = PurePath(file.path).parts
+            if "subagents" in parts:
+                self.file_session = parts[parts.index("subagents") - 1]
+                self.subagent_file = True
+        self.best: dict[tuple[Any, ...], UsageRecord] = {}
+        self.untimed: list[tuple[_Line, int, int]] = []
         self.rejects = Rejects()
-        self.last_at: int | None = file.state.get("at")
+        self.last_at: datetime | int | None = file.state.get("at")
         self.stream: dict[str, Any] = dict(file.state.get("stream", {}))
-        self.latest = int(time.time() * 1000) + DAY_MS
+        self.earliest = _instant(file.earliest_ms)
+        self.latest = datetime.now(UTC) + A_DAY
 
     def read(self) -> Reading:
-        reading = Reading(offset=self.file.offset, line=self.file.line)
-        with open(self.file.path, "rb") as stream:
-            stream.seek(self.file.offset)
-            for position, end, number, data, whole in lines(stream, self.file.offset, self.file.line):
-                if not whole:
-                    reading.pending = end - position
-                    if data is not None and data.endswith(b"}"):
-                        self._line(data, position, number, last=True)
-                    break
-                reading.offset, reading.line = end, number
-                if data is None:
-                    self.rejects.append(Reject("line too long", number, position))
-                elif data and not _is_user_line(data):
-                    self._line(data, position, number)
-        for candidate in self.untimed:
-            self._keep(candidate._replace(at=self.file.modified_ms, time_quality="mtime"))
-        for candidate in self.best.values():
-            record = self._record(candidate)
-            reading.records.append(UsageRecord(_family(record), record, candidate.position, candidate.number))
-        reading.rejects = self.rejects
-        reading.state = {"at": self.last_at, "stream": self.stream} if self.last_at or self.stream else {}
-        return reading
+        offset, number, pending = self.file.offset, self.file.line, 0
+        with FileIO(self.file.path) as stream:
+            if offset:
+                stream.seek(offset)
+            for block in blocks(stream, offset):
+                if block.whole:
+                    offset, number = block.following, self._lines(block, number)
+                else:
+                    pending = block.following - block.position
+                    if block.data.endswith((b"}\n", b"}\r\n"), block.begin, block.end):
+                        self._lines(block, number)
+        for line, position, line_number in self.untimed:
+            self._keep(line, position, line_number, self.file.modified_ms, "mtime")
+        last_at = _milliseconds(self.last_at) if self.last_at else None
+        state = {"at": last_at, "stream": self.stream} if last_at or self.stream else {}
+        return Reading(list(self.best.values()), self.rejects, offset, number, pending, state)
 
-    def _line(self, data: bytes, position: int, number: int, last: bool = False) -> None:
-        try:
-            if len(data) > MOST_VALUES and is_crowded(data):
-                raise msgspec.DecodeError
-            line = _decode_line(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    def _lines(self, block: Block, number: int) -> int:
+        """Reads the lines of a block; returns the number of the last one.
+
+        Nearly all are a user's, and are passed over, or an assistant's as Claude Code writes them. Their way through
+        this loop is short, because it is what a first sync spends its time on. All others are sent elsewhere.
+        """
+        shift, _, data, begin, end, whole = block
+        shift -= begin
+        if begin == end:
+            self.rejects.append(Reject("line too long", number + 1, block.position))
+            return number + 1
+        find, view, keep = data.find, memoryview(data), self._keep
+        earliest, latest = self.earliest, self.latest
+        decode = _decode_line if end - begin <= MOST_VALUES else _decode_unless_crowded
+        line: _Line | None
+        # The lines of a response follow each other. The best of these is kept when another response begins.
+        best: _Line | None = None
+        identity: object
+        request: object
+        identity = request = session = sidechain = None
+        most = best_position = best_number = 0
+        best_at = earliest
+        while begin < end:
+            start, newline = begin, find(b"\n", begin)
+            begin = newline + 1
+            number += 1
+            brace = find(b"{", start + 1, newline)
+            if (
+                data[brace - 24 : brace] == b'"type":"user","message":'
+                and brace > start + 24
+                and find(b'"message":', start, brace - 10) < 0
+            ):
+                continue
             try:
-                line = _lenient(document(data))
-            except ValueError:
-                if not last and data.strip():
-                    self.rejects.append(Reject("not JSON", number, position))
-                return
-        if line.type == "assistant":
-            self._assistant(line, position, number)
-        else:
-            self._other(line, position, number)
+                line = decode(view[start:newline])
+            except _UNDECODABLE:
+                line = self._leniently(bytes(view[start:newline]), shift + start, number, whole)
+                if line is None:
+                    continue
+            if line.type != "assistant":
+                if line.type not in _WRAPPERS:
+                    continue
+                line = self._unwrapped(line)
+                if line is None:
+                    continue
+            message = line.message
+            if message is None or message.usage is None or line.is_api_error_message:
+                continue
+            if message.model == "<synthetic>":  # made locally, never billed
+                continue
+            if line.cost is not None:
+                line.cost = amount(line.cost)
+            usage = message.usage
+            output = usage.output_tokens or 0
+            if not (output or line.cost or _total(usage) or usage.iterations):
+                continue
+            at: Any = line.timestamp
+            try:
+                timely = earliest <= at <= latest
+            except TypeError:  # it is none, a number, or without a zone
+                timely = False
+            if not timely or self.untimed:
+                if best is not None:
+                    keep(best, best_position, best_number, best_at)
+                    best = None
+                self._at_odd_time(line, shift + start, number)
+                continue
+            self.last_at = at
+            if (
+                message.id == identity
+                and line.request_id == request
+                and line.session_id == session
+                and line.is_sidechain == sidechain
+                and best is not None
+            ):
+                if output < most:
+                    continue
+                if output == most:
+                    keep(best, best_position, best_number, best_at)
+            else:
+                if best is not None:
+                    keep(best, best_position, best_number, best_at)
+                identity, request = message.id or _NOTHING, line.request_id or _NOTHING
+                session, sidechain = line.session_id, line.is_sidechain
+            best, most, best_at, best_position, best_number = line, output, at, shift + start, number
+        if best is not None:
+            keep(best, best_position, best_number, best_at)
+        return number
 
-    def _other(self, line: _Line, position: int, number: int) -> None:
-        """An object that may wrap an assistant's message, or be a piece of one."""
+    def _leniently(self, data: bytes, position: int, number: int, whole: bool) -> _Line | None:
+        """A line that was not decoded: something in it has an unexpected type, or it is broken."""
+        try:
+            return _lenient(document(data))
+        except ValueError:
+            if whole and data.strip() and not _is_user_line(data):
+                self.rejects.append(Reject("not JSON", number, position))
+            return None
+
+    def _unwrapped(self, line: _Line) -> _Line | None:
+        """The assistant's message that an object wraps, or that it is a piece of."""
         kind = line.type
         if kind == "progress" and line.data:
             wrapped = _wrapped_message(line.data)
@@ -291,13 +367,13 @@ class _Reader:
                 wrapped.timestamp = wrapped.timestamp or line.timestamp
                 if wrapped.is_sidechain is None:
                     wrapped.is_sidechain = True
-                self._assistant(wrapped, position, number)
+                return wrapped
         elif kind == "stream_event" and line.event:
             event = _wrapped(line.event)
             if event is not None:
                 event.session_id = line.session_id or line.stream_session
                 event.timestamp = event.timestamp or line.timestamp
-                self._other(event, position, number)
+                return self._unwrapped(event)
         elif kind == "message_start" and line.message is not None and line.message.usage is not None:
             self.stream = {
                 "message": line.message.id,
@@ -305,102 +381,106 @@ class _Reader:
                 "session": line.session_id,
                 "usage": msgspec.to_builtins(line.message.usage),
             }
-            self._streamed(line, line.message.usage, position, number)
+            return self._streamed(line, line.message.usage)
         elif kind == "message_delta" and line.usage is not None and self.stream:
-            self._streamed(line, line.usage, position, number)
+            return self._streamed(line, line.usage)
         elif kind == "message_stop":
             self.stream = {}
+        return None
 
-    def _streamed(self, line: _Line, usage: Usage, position: int, number: int) -> None:
+    def _streamed(self, line: _Line, usage: Usage) -> _Line:
         """A raw stream event: input and cache come with its start, the output so far with every delta."""
         started = self.stream
         line.session_id = line.session_id or started["session"]
         so_far = msgspec.convert({**started["usage"], "output_tokens": usage.output_tokens}, Usage)
         line.message = _Message(id=started["message"], model=started["model"], usage=so_far)
-        self._assistant(line, position, number)
+        return line
 
-    def _assistant(self, line: _Line, position: int, number: int) -> None:
-        message = line.message
-        if message is None or message.usage is None or line.is_api_error_message:
-            return
-        if message.model == "<synthetic>":  # made locally, never billed
-            return
-        if line.cost is not None:
-            line.cost = amount(line.cost)
-        usage = message.usage
-        output = usage.output_tokens or 0
-        if not (output or line.cost or _total(usage) or usage.iterations):
-            return
+    def _at_odd_time(self, line: _Line, position: int, number: int) -> None:
+        """A line with an impossible time is rejected; one without a time takes that of the usage line before.
+
+        A file's first lines wait for the next one.
+        """
         at = moment(line.timestamp)
         if at is None:
-            self._without_time(_Candidate(output, line, message, usage, position, number))
+            if self.last_at is None:
+                self.untimed.append((line, position, number))
+            else:
+                self._keep(line, position, number, self.last_at, "neighbour")
         elif at < self.file.earliest_ms:
             self.rejects.append(Reject("claims to be older than 2020", number, position))
-        elif at > self.latest:
+        elif at > _milliseconds(self.latest):
             self.rejects.append(Reject("claims to be from the future", number, position))
         else:
             self.last_at = at
-            self._keep(_Candidate(output, line, message, usage, position, number, at))
-            if self.untimed:
-                for waiting in self.untimed:
-                    self._keep(waiting._replace(at=at, time_quality="neighbour"))
-                self.untimed.clear()
+            self._keep(line, position, number, at)
+            for waiting in self.untimed:
+                self._keep(*waiting, at, "neighbour")
+            self.untimed.clear()
 
-    def _without_time(self, candidate: _Candidate) -> None:
-        """Takes the time of the usage line before; a file's first lines wait for the next one."""
-        if self.last_at is None:
-            self.untimed.append(candidate)
-        else:
-            self._keep(candidate._replace(at=self.last_at, time_quality="neighbour"))
-
-    def _keep(self, candidate: _Candidate) -> None:
+    def _keep(
+        self, line: _Line, position: int, number: int, at: datetime | int, time_quality: TimeQuality = "exact"
+    ) -> None:
         """Keeps the best line of a response. Settlement would choose the same one among them all."""
-        line, identity = candidate.line, candidate.message.id
+        message, forked = line.message, line.forked_from
+        usage = message.usage
+        session = line.session_id or line.stream_session
+        sidechain = line.is_sidechain is True
+        record = ClaudeRecord(
+            usage,
+            message.id or "",
+            line.request_id or "",
+            line.uuid or "",
+            session or self.file_session,
+            (forked.session_id or "") if forked is not None else "",
+            session == self.stem,
+            sidechain,
+            sidechain or self.subagent_file or bool(line.agent_id),
+            forked is not None,
+            bool(message.stop_reason),
+            _milliseconds(at),
+            time_quality,
+            message.model or "",
+            line.cwd or "",
+            line.git_branch or "",
+            self.file.account,
+            line.cost,
+        )
         key: tuple[Any, ...]
-        if identity and line.request_id:
-            key = (identity, line.request_id, line.session_id, line.is_sidechain)
+        if record.message and record.request:
+            key = (record.message, record.request, line.session_id, line.is_sidechain)
         else:
             key = (
-                identity or line.uuid or candidate.at,
-                _prompt(candidate.usage),
+                record.message or line.uuid or record.at,
+                _prompt(usage),
                 line.session_id,
                 line.is_sidechain,
             )
-        known = self.best.get(key)
-        if (
-            known is None
-            or candidate.output > known.output
-            or (
-                candidate.output == known.output
-                and _preference(self._record(candidate)) < _preference(self._record(known))
-            )
-        ):
+        candidate = UsageRecord(record.message or _family(record), record, position, number)
+        known = self.best.setdefault(key, candidate)
+        if known is not candidate and _preference(record) < _preference(known.said):
             self.best[key] = candidate
 
-    def _record(self, candidate: _Candidate) -> ClaudeRecord:
-        line, message, forked = candidate.line, candidate.message, candidate.line.forked_from
-        session = line.session_id or line.stream_session
-        sidechain = line.is_sidechain is True
-        return ClaudeRecord(
-            usage=candidate.usage,
-            message=message.id or "",
-            request=line.request_id or "",
-            uuid=line.uuid or "",
-            session=session or self.file_session,
-            origin=(forked.session_id or "") if forked is not None else "",
-            own_file=session == self.stem,
-            sidechain=sidechain,
-            subagent=sidechain or self.subagent_file or bool(line.agent_id),
-            copied=forked is not None,
-            stopped=bool(message.stop_reason),
-            at=candidate.at,
-            time_quality=candidate.time_quality,
-            model=message.model or "",
-            cwd=line.cwd or "",
-            branch=line.git_branch or "",
-            account=self.file.account,
-            cost=line.cost,
-        )
+
+_NOTHING = object()
+
+
+def _instant(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _milliseconds(at: datetime | int) -> int:
+    if isinstance(at, int):
+        return at
+    elapsed = at - _EPOCH
+    return elapsed.days * DAY_MS + elapsed.seconds * 1000 + elapsed.microseconds // 1000
+
+
+def _decode_unless_crowded(data: memoryview) -> _Line:
+    """Decodes one of the lines among which there may be one that holds too many values."""
+    if len(data) > MOST_VALUES and is_crowded(bytes(data)):
+        raise msgspec.DecodeError
+    return _decode_line(data)
 
 
 def _is_user_line(data: bytes) -> bool:
