@@ -51,20 +51,20 @@ def walk_all(places: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[tuple[in
                 yield number, directory
 
 
-def listing(walked: Iterable[tuple[int, Directory]]) -> bytes:
-    """A walk as text: a line for a directory, then one for each file. With anything unreadable it equals no other."""
-    lines = []
+def listing(walked: Iterable[tuple[int, Directory]]) -> Iterator[bytes]:
+    """A walk as text, a part for each directory: a line for itself, then one for each file.
+
+    With anything unreadable, or a path that is no text, it equals no other listing.
+    """
     for number, directory in walked:
-        if directory.unreadable:
-            return os.urandom(16)
-        lines.append(f"{number}\0{directory.prefix}\n")
+        lines = [f"{number}\0{directory.prefix}\n"]
         lines += [
             f"{name}\0{status.st_ino}\0{status.st_size}\0{status.st_mtime_ns}\n" for name, status in directory.files
         ]
-    try:
-        return "".join(lines).encode()
-    except UnicodeEncodeError:
-        return os.urandom(16)
+        try:
+            yield "".join(lines).encode() if not directory.unreadable else os.urandom(16)
+        except UnicodeEncodeError:
+            yield os.urandom(16)
 
 
 def error_phrase(error: OSError) -> str:

@@ -52,6 +52,10 @@ def places(tree: Path) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
+def listed(tree: Path) -> bytes:
+    return b"".join(walk.listing(walk.walk_all(places(tree))))
+
+
 def test_every_file_is_found_once_by_the_first_way(tree: Path) -> None:
     found = [(number, file) for number, file in sweep_all(places(tree)) if isinstance(file, Found)]
     assert found[0] == (0, Found(str(tree / "a/one.jsonl"), *identity(tree / "a/one.jsonl")))
@@ -76,16 +80,14 @@ def test_a_link_to_itself_is_unreadable_and_one_to_nowhere_is_nothing(tree: Path
 
 def test_a_listing_is_the_same_made_of_a_walk_and_of_what_a_sweep_found(tree: Path) -> None:
     (tree / "c/self.jsonl").unlink()
-    listed = walk.listing(walk.walk_all(places(tree)))
-    assert listed == walk.listing(walk.walk_all(places(tree)))
-    assert listed == sweep.listing(sweep_all(places(tree)))
-    assert listed.count(b"\0") == 3 + 3 * 3
+    assert listed(tree) == listed(tree) == sweep.listing(sweep_all(places(tree)))
+    assert listed(tree).count(b"\0") == 3 + 3 * 3
 
 
 @pytest.mark.parametrize("change", ["touched", "grown", "replaced", "removed", "added", "renamed"])
 def test_a_listing_tells_every_change(tree: Path, change: str) -> None:
     (tree / "c/self.jsonl").unlink()
-    before = walk.listing(walk.walk_all(places(tree)))
+    before = listed(tree)
     path = tree / "c/three.jsonl"
     if change == "touched":
         os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
@@ -104,15 +106,15 @@ def test_a_listing_tells_every_change(tree: Path, change: str) -> None:
         path.with_name("new.jsonl").touch()
     else:
         path.rename(path.with_name("renamed.jsonl"))
-    assert walk.listing(walk.walk_all(places(tree))) != before
+    assert listed(tree) != before
 
 
 def test_a_listing_with_anything_unreadable_equals_no_other(tree: Path) -> None:
-    assert walk.listing(walk.walk_all(places(tree))) != walk.listing(walk.walk_all(places(tree)))
+    assert listed(tree) != listed(tree)
     (tree / "c/self.jsonl").unlink()
     with open(os.fsencode(tree) + b"/c/\xff.jsonl", "w"):
         pass
-    assert walk.listing(walk.walk_all(places(tree))) != walk.listing(walk.walk_all(places(tree)))
+    assert listed(tree) != listed(tree)
     assert sweep.listing(sweep_all(places(tree))) != sweep.listing(sweep_all(places(tree)))
 
 
