@@ -6,14 +6,11 @@ remembers where it came from, for `kharcha config show`.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 
@@ -124,6 +121,8 @@ def _read_file(path: Path, *, required: bool) -> _File:
         return _File()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file {path} cannot be read: {error}.") from error
+    import tomllib
+
     try:
         values: Any = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -155,11 +154,15 @@ def checked_zone(name: str, origin: str) -> str:
         raise SettingsError(
             f"The time zone {name!r} (from {origin}) is a fixed offset. Name a place, like Europe/Berlin, or UTC."
         )
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
     try:
         if _NOT_A_PLACE.match(name):
             raise ZoneInfoNotFoundError(name)
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        import difflib
+
         similar = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
         hint = f" Did you mean {similar[0]}?" if similar else " Use an IANA name, like Europe/Berlin."
         raise SettingsError(f"There is no time zone {name!r} (from {origin}).{hint}") from None

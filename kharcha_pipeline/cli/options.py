@@ -6,7 +6,6 @@ import os
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -60,6 +59,8 @@ def understood_day(text: str | None, zone: str, option: str) -> date | None:
     """
     if text is None:
         return None
+    from zoneinfo import ZoneInfo
+
     today = datetime.now(ZoneInfo(zone)).date()
     if text in ("today", "yesterday"):
         return today - timedelta(days=text == "yesterday")

@@ -36,8 +36,7 @@ def print_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def print_table(table: Table, *, fit: bool = True) -> None:
     """Prints a table, fitted to the terminal unless nothing may be cut."""
-    for line in table.lines(terminal_width() if fit else None, wants_colour()):
-        click.echo(line)
+    click.echo("\n".join(table.lines(terminal_width() if fit else None, wants_colour())))
 
 
 def plain(value: Any) -> Any:

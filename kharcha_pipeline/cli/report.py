@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -148,8 +147,7 @@ def _selected(report: Report, rows: list[Row], last: int | None) -> list[Row]:
     return rows[:last] if report in (Report.PROJECT, Report.MODEL) else rows[-last:]
 
 
-@dataclass(frozen=True)
-class _Shown:
+class _Shown(NamedTuple):
     """A column of a report's table and how its cells are made from a row."""
 
     column: Column

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kharcha_pipeline import locations
-from kharcha_pipeline.cli import nothing_changed, output
+from kharcha_pipeline.cli import nothing_changed
 from kharcha_pipeline.cli.options import json_option
 from kharcha_pipeline.cli.places import looked_in
 from kharcha_pipeline.cli.texts import bytes_of, counted, dollars, exact, short_path
@@ -46,6 +46,8 @@ def command(seen: Look | None, full: bool, json: bool, quiet: bool) -> None:
     for warning in result.built.warnings:
         click.echo(f"kharcha: {warning}", err=True)
     if json:
+        from kharcha_pipeline.cli import output
+
         output.print_json(document(result))
     elif not quiet:
         click.echo(summary(settings, result))

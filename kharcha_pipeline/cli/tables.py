@@ -10,8 +10,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 GAP = 2
 """Columns between two cells."""
@@ -26,8 +25,7 @@ Cell = str | tuple[str, ...]
 _BOLD, _DIM, _RED, _YELLOW, _GREEN, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """How one column behaves.
 
     Attributes:
@@ -45,8 +43,7 @@ class Column:
     cut: Literal["end", "start"] = "end"
 
 
-@dataclass
-class Table:
+class Table(NamedTuple):
     """Rows under columns, with an optional last row of totals."""
 
     columns: Sequence[Column]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kharcha_pipeline import locations
 
@@ -42,8 +41,7 @@ class Report(StrEnum):
     MODEL = "model"
 
 
-@dataclass(frozen=True)
-class _Grain:
+class _Grain(NamedTuple):
     """How one report is made: its key, its order, and what else it tells about a row."""
 
     key: dict[str, str]
@@ -83,8 +81,7 @@ _SUMMED = ", ".join(
 )
 
 
-@dataclass(frozen=True)
-class Filters:
+class Filters(NamedTuple):
     """Which usage is looked at; everything that is given must hold, and one of each list.
 
     Attributes:
@@ -127,8 +124,7 @@ def project_filter(text: str) -> str:
     return text if text == "/" else text.rstrip("/")
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """The answer to one report.
 
     Attributes:
@@ -141,7 +137,7 @@ class Usage:
     names: list[str]
     rows: list[Row]
     total: Row
-    unpriced: list[Row] = field(default_factory=list)
+    unpriced: list[Row]
 
 
 def reporting_zone(connection: duckdb.DuckDBPyConnection) -> str:

@@ -10,7 +10,6 @@ under, best first. Nothing here compares names by likeness, and nothing here kno
 from __future__ import annotations
 
 import re
-import tomllib
 from datetime import date
 from functools import cache, lru_cache
 from importlib import resources
@@ -272,6 +271,8 @@ def price_candidates(provider: str, model: str, route: str, model_raw: str) -> t
 @cache
 def shipped_aliases() -> tuple[Alias, ...]:
     """The reviewed aliases that come with this version; they only ever choose a price."""
+    import tomllib
+
     text = resources.files(__package__).joinpath("aliases.toml").read_text(encoding="utf-8")
     return tuple(
         Alias(row["match"], row["provider"], row["model"], row["effective_from"], row.get("effective_to"))

@@ -8,14 +8,14 @@ unknown key, two rows for the same day, a rate of zero that does not say `free`,
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from kharcha_pipeline.events.names import Alias, names, provider_name
 from kharcha_pipeline.pricing.rates import BASE_TIER, HIGHEST_RATE, MINUTES_OF_DAY, RATE_STEP, VARIANTS
@@ -51,8 +51,7 @@ class Period(NamedTuple):
         return (other.end is None or self.first < other.end) and (self.end is None or other.first < self.end)
 
 
-@dataclass(frozen=True, eq=False)
-class PriceRow:
+class PriceRow(msgspec.Struct, frozen=True, eq=False):
     """One `[[price]]`: rates in USD per million tokens, or the statement that the model is free.
 
     `windows` are half-open spans of minutes of the UTC day in which these rates hold instead of the day's own;
@@ -65,7 +64,7 @@ class PriceRow:
     variant: str = "standard"
     prompt_over: int = BASE_TIER
     free: bool = False
-    rates: Mapping[str, Decimal] = field(default_factory=dict)
+    rates: Mapping[str, Decimal] = {}
     web_search_per_k: Decimal | None = None
     source: str = ""
     windows: tuple[tuple[int, int], ...] = ()
@@ -81,8 +80,7 @@ class PriceRow:
         return day in self.period and not (self.weekdays_only and day.weekday() >= 5)
 
 
-@dataclass(frozen=True, eq=False)
-class Multiplier:
+class Multiplier(msgspec.Struct, frozen=True, eq=False):
     """A variant whose token rates are a multiple of the standard ones."""
 
     provider: str
@@ -93,14 +91,13 @@ class Multiplier:
     source: str = ""
 
 
-@dataclass(frozen=True)
-class PriceBook:
+class PriceBook(msgspec.Struct, frozen=True):
     """The content of one price file."""
 
     name: str = ""
     sha256: str = ""
-    rows: Mapping[tuple[str, str], tuple[PriceRow, ...]] = field(default_factory=dict)
-    multipliers: Mapping[tuple[str, str], tuple[Multiplier, ...]] = field(default_factory=dict)
+    rows: Mapping[tuple[str, str], tuple[PriceRow, ...]] = {}
+    multipliers: Mapping[tuple[str, str], tuple[Multiplier, ...]] = {}
     aliases: tuple[Alias, ...] = ()
 
     def prices(self, provider: str, model: str, day: date) -> bool:
@@ -168,6 +165,8 @@ def parsed(content: bytes, name: str, *, shipped: bool) -> PriceBook:
     Raises:
         PriceFileError: when anything in it is wrong.
     """
+    import tomllib
+
     try:
         document = tomllib.loads(content.decode("utf-8"), parse_float=Decimal)
     except (ValueError, InvalidOperation, RecursionError) as error:  # no TOML, or numbers beyond all bounds

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -148,6 +147,8 @@ class PriceSources:
 
     @cached_property
     def _first_days(self) -> dict[str, dict[str, date]]:
+        import tomllib
+
         text = resources.files(__package__).joinpath("releases.toml").read_text(encoding="utf-8")
         return tomllib.loads(text)
 
