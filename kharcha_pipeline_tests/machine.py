@@ -11,6 +11,7 @@ import duckdb
 
 from kharcha_pipeline.settings import Settings, load_settings
 from kharcha_pipeline.sync import SyncResult, sync
+from kharcha_pipeline.warehouse.archive import Span
 from kharcha_pipeline.warehouse.warehouse import Warehouse, connect_published
 from kharcha_pipeline_tests.corpus import Tokens, Truth
 
@@ -69,6 +70,11 @@ class Machine:
         """Asks the warehouse itself, raw layer included."""
         with self.warehouse.read() as connection:
             return connection.execute(sql).fetchall()
+
+    def archived(self) -> bytes:
+        """All batches of the archive, as they were before they were compressed."""
+        spans = self.raw("SELECT position, size FROM raw.usage_records ORDER BY position")
+        return b"\n".join(self.warehouse.archive.read(Span(*span) for span in spans))
 
     def cells(self) -> Truth:
         """What the published events add up to, in the shape of a corpus's truth."""

@@ -31,6 +31,7 @@ def test_no_text_of_a_conversation_is_stored_anywhere(tmp_path: Path) -> None:
     machine.sync()
     stored = texts(machine)
     written = b"".join(path.read_bytes() for path in machine.data.rglob("*") if path.is_file())
+    written += machine.archived()
     for phrase in FILLER:
         assert phrase not in stored
         assert phrase.encode() not in written
@@ -58,3 +59,5 @@ def test_canaries_in_every_text_field_stay_in_the_log(tmp_path: Path) -> None:
     assert machine.query("SELECT reason FROM rejects") == [("not JSON",)]
     assert CANARY not in texts(machine)
     assert not any(CANARY.encode() in path.read_bytes() for path in machine.data.rglob("*") if path.is_file())
+    assert CANARY.encode() not in machine.archived()
+    assert b"msg_1" in machine.archived()

@@ -83,7 +83,7 @@ class Archive:
                 stream.seek(position)
                 try:
                     yield unpack(stream.read(size))
-                except zstandard.ZstdError as error:
+                except (zstandard.ZstdError, MemoryError) as error:
                     raise ArchiveError(
                         f"{self.path} is damaged at byte {position}. Restore it from a backup of the data directory."
                     ) from error

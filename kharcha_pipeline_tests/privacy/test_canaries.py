@@ -177,6 +177,7 @@ def test_no_file_that_is_made_sings(produced: Produced) -> None:
     made = [name for name, _ in files(produced.machine.data)]
     assert {"warehouse.duckdb", "kharcha.duckdb", "dagster/history/runs.db"} <= set(made)
     assert heard(produced, files(produced.machine.data)) == []
+    assert heard(produced, iter([("archive", produced.machine.archived())])) == []
     assert heard(produced, files(produced.machine.data.parent / "temporary")) == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kharcha_pipeline.warehouse.columns import handed_over
@@ -30,6 +30,7 @@ def columns_of(rows: list[tuple[Any, ...]]) -> list[list[Any]]:
     return [[row[number] for row in rows] for number in range(len(TYPES))]
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_what_is_handed_over_is_what_arrives(rows: list[tuple[Any, ...]]) -> None:
     with duckdb.connect() as connection:
