@@ -24,10 +24,6 @@ def program() -> NoReturn:
     It ends at once: all is written and nothing is open, while Python would take everything down piece by piece, for
     a tenth of the time of a report.
     """
-    if sys.stdout is None:  # closed by whoever started this
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     code = main()
     try:
         sys.stderr.flush()
@@ -42,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command's arguments; by default those of this process.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the process ends
     given = sys.argv[1:] if arguments is None else list(arguments)
     seen = look(os.environ) if given[:1] == ["sync"] else None
     said = _nothing_to_do(given, seen)
