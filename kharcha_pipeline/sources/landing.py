@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from importlib import metadata
@@ -113,6 +113,7 @@ def land(
         sweep = sweep_places(places(sources, settings), seen)
         result = LandingResult(files_found=len(sweep.files) + sweep.elsewhere, sweep=sweep)
         zone, machine, changes, unreadable = _compared(warehouse, settings, sweep, full=full)
+        sweep.files.clear()  # a long history has many; only those to be read are still wanted
         if changes.moved or changes.gone or changes.returned or unreadable:
             with warehouse.write() as connection:
                 store_whereabouts(connection, changes)
@@ -191,7 +192,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def _batches(
-    to_read: Iterable[FileToRead],
+    to_read: list[FileToRead],
     sources: Mapping[str, Source],
     earliest_ms: int,
     result: LandingResult,
@@ -199,12 +200,18 @@ def _batches(
     *,
     full: bool,
 ) -> Iterator[tuple[list[ReadFile], bool]]:
-    """Reads all files; hands out so many at once that transactions are few and memory is bounded, the last marked."""
+    """Reads the files and empties their list.
+
+    Hands out so many at once that transactions are few and memory is bounded, and whether they are the last.
+    """
     tasks = reading_order(to_read)
+    to_read.clear()
+    tasks.reverse()  # taken from the end, so that what was read is forgotten
     total = sum(task.new_bytes for task in tasks)
     reads: list[ReadFile] = []
     records, told = 0, -PROGRESS_BYTES
-    for number, task in enumerate(tasks, 1):
+    while tasks:
+        task = tasks.pop()
         if result.bytes_read >= told + PROGRESS_BYTES:
             told = result.bytes_read
             progress(told, total)
@@ -214,8 +221,8 @@ def _batches(
         result.files_read += 1
         result.bytes_read += task.new_bytes
         result.unreadable_files += read.status == "unreadable"
-        if records >= BATCH_RECORDS or len(reads) >= BATCH_FILES or number == len(tasks):
-            yield reads, number == len(tasks)
+        if records >= BATCH_RECORDS or len(reads) >= BATCH_FILES or not tasks:
+            yield reads, not tasks
             reads, records = [], 0
     progress(total, total)
 

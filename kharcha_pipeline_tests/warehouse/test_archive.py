@@ -63,7 +63,7 @@ def test_an_archive_that_is_too_short_is_refused(archive: Archive, left: int) ->
     spans = archive.append(BATCHES, 0)
     os.truncate(archive.path, left)
     for attempt in (lambda: archive.append([b"more"], sum(spans[-1])), lambda: list(archive.read(spans))):
-        with pytest.raises(ArchiveError, match="the warehouse knows of .* restore both from the same backup"):
+        with pytest.raises(ArchiveError, match=r"the warehouse knows of .* restore both from the same backup"):
             attempt()
     assert archive.path.stat().st_size == left
 
