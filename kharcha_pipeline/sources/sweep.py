@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kharcha_pipeline.sources.walk import Directory, walk_all
-from kharcha_pipeline.sources.walk import error_phrase as error_phrase
 
 NO_TEXT = "path is not valid utf-8"
 

@@ -51,8 +51,8 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection whose tables are those of the database file, created when it is missing.
+def attached(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose tables are those of the database file, created when it is missing and may be written.
 
     The file is written out and let go when the body ends. What the body left uncommitted is rolled back.
 
@@ -64,7 +64,8 @@ def attached(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     quoted = str(path).replace("'", "''")
     before = os.umask(0o077)
     try:
-        connection.execute(f"ATTACH '{quoted}' AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
+        how = "READ_ONLY" if read_only else f"STORAGE_VERSION '{STORAGE_VERSION}'"
+        connection.execute(f"ATTACH '{quoted}' AS {name} ({how})")
     except duckdb.Error as error:
         _close(connection, error)
         raise

@@ -185,11 +185,11 @@ class Warehouse:
         if not self.published_path.exists():
             return None
         try:
-            with duckdb.connect(str(self.published_path), read_only=True) as connection:
-                row = connection.execute("SELECT value FROM about WHERE name = 'changes'").fetchone()
+            with attached(self.published_path, read_only=True) as connection:
+                rows = connection.execute("SELECT value FROM about WHERE name = 'changes'").fetchall()
         except duckdb.Error:
             return None
-        return int(row[0]) if row else None
+        return int(rows[0][0]) if rows else None
 
 
 def connect_published(path: Path) -> duckdb.DuckDBPyConnection:
