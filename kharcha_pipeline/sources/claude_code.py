@@ -278,17 +278,21 @@ class _Reader:
         identity = request = session = sidechain = None
         most = best_position = best_number = 0
         best_at = earliest
+        usual = -1
         while begin < end:
             start, newline = begin, find(b"\n", begin)
             begin = newline + 1
             number += 1
-            brace = find(b"{", start + 1, newline)
-            if (
-                data[brace - 24 : brace] == b'"type":"user","message":'
-                and brace > start + 24
-                and find(b'"message":', start, brace - 10) < 0
-            ):
-                continue
+            guess = start + usual
+            if guess >= newline or data[guess] != _BRACE:
+                brace = find(b"{", start + 1, newline)
+                if (
+                    data[brace - 24 : brace] == b'"type":"user","message":'
+                    and brace > start + 24
+                    and find(b'"message":', start, brace - 10) < 0
+                ):
+                    continue
+                usual = brace - start
             try:
                 line = decode(view[start:newline])
             except _UNDECODABLE:
@@ -462,6 +466,7 @@ class _Reader:
 
 
 _NOTHING = object()
+_BRACE = ord('{')
 
 
 def _instant(milliseconds: int) -> datetime:
