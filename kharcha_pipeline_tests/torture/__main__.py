@@ -4,8 +4,8 @@
     python -m kharcha_pipeline_tests.torture --minutes 2 --part kills --seed 7
 
 Two parts run at a time, each as a process of its own. The exit code is 1 when anything failed; then the seed and the
-command to see it again are printed. Everything is done in one temporary directory, which is removed in the end,
-also when the run is interrupted.
+command to see it again are printed, and what the part said is kept. Everything is done in one temporary directory,
+which is removed in the end, also when the run is interrupted.
 """
 
 from __future__ import annotations
@@ -97,9 +97,12 @@ class Lane:
             found.append(Finding(ended.name, "failed" if did_end else "did not end", failures=1))
         self.findings += found
         if any(one.failures for one in found):
+            kept = Path(tempfile.gettempdir()) / f"kharcha-torture-{ended.name}-{self.seed}.log"
+            shutil.copyfile(ended.log, kept)
             said = ended.log.read_text(errors="replace").splitlines()[-LINES_OF_A_FAILURE:]
             again = f"python -m {__package__} --part {ended.name} --seed {self.seed}"
-            print(*said, f"{ended.name} FAILED. To see it again: {again}", sep="\n", file=sys.stderr, flush=True)
+            verdict = f"{ended.name} FAILED. All it said: {kept}. To see it again: {again}"
+            print(*said, verdict, sep="\n", file=sys.stderr, flush=True)
         shutil.rmtree(self.directory / ended.name, ignore_errors=True)
 
 

@@ -61,7 +61,9 @@ def test_a_failure_is_told_with_what_it_takes_to_see_it_again(tmp_path: Path) ->
     assert "AssertionError" in errors
     assert "kharcha_pipeline_tests.torture --part failing-calls --seed 7" in errors
     assert "| failing-calls | failed | – | 1 |" in output
-    assert list(tmp_path.iterdir()) == [strace.parent]
+    log = tmp_path / "kharcha-torture-failing-calls-7.log"
+    assert "AssertionError" in log.read_text()
+    assert sorted(tmp_path.iterdir()) == [strace.parent, log]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -115,7 +115,7 @@ def make_environment(python: Path, directory: Path, duckdb: str = "") -> Environ
     pinned = (CHECKOUT / "constraints.txt").read_text()
     constraints = directory / "constraints.txt"
     constraints.write_text(re.sub(r"(?m)^duckdb==.*$", f"duckdb=={duckdb}", pinned) if duckdb else pinned)
-    pip = [place / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints]
+    pip = [place / "bin/python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-c", constraints]
     for packages in (["hatchling", "editables"], ["--no-build-isolation", "-e", ".[dev]"]):
         subprocess.run([*pip, *packages], cwd=CHECKOUT, check=True)
     said = "import duckdb, platform; print('Python', platform.python_version() + ', DuckDB', duckdb.__version__)"
@@ -134,7 +134,6 @@ def _tested(environment: Environment, directory: Path, seconds: float) -> Findin
         f"--junitxml={report}",
     ]
     more = {"HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "hypothesis")}
-    more |= {"PYTHONPYCACHEPREFIX": str(directory / "bytecode")}  # the checkout's is for this interpreter
     variables = os.environ | more | {deadline.VARIABLE: str(time.monotonic() + seconds)}
     command = [environment.python, "-m", "pytest", *options, *_files()]
     ended = subprocess.run(command, cwd=CHECKOUT, env=variables, check=False)
