@@ -466,7 +466,7 @@ class _Reader:
 
 
 _NOTHING = object()
-_BRACE = ord('{')
+_BRACE = ord("{")
 
 
 def _instant(milliseconds: int) -> datetime:
