@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import FileIO
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -425,8 +425,9 @@ class _Reader:
         self, line: _Line, position: int, number: int, at: datetime | int, time_quality: TimeQuality = "exact"
     ) -> None:
         """Keeps the best line of a response. Settlement would choose the same one among them all."""
-        message, forked = line.message, line.forked_from
-        usage = message.usage
+        message: Any = line.message  # there is one, with its usage, or the line would not have come here
+        usage: Usage = message.usage
+        forked = line.forked_from
         session = line.session_id or line.stream_session
         sidechain = line.is_sidechain is True
         record = ClaudeRecord(
@@ -461,7 +462,7 @@ class _Reader:
             )
         candidate = UsageRecord(record.message or _family(record), record, position, number)
         known = self.best.setdefault(key, candidate)
-        if known is not candidate and _preference(record) < _preference(known.said):
+        if known is not candidate and _preference(record) < _preference(cast("ClaudeRecord", known.said)):
             self.best[key] = candidate
 
 

@@ -140,7 +140,8 @@ def lines(stream: Readable, position: int = 0, number: int = 0) -> Iterator[Line
         position: the byte offset of the next line's start, counted in the decompressed file.
         number: how many lines come before it.
     """
-    for position, following, data, begin, end, whole in blocks(stream, position):
+    for start, following, data, begin, end, whole in blocks(stream, position):
+        position = start
         if begin == end:
             number += 1
             yield Line(position, following, number, None, whole)
