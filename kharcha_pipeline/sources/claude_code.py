@@ -708,11 +708,13 @@ def _responses(record: ClaudeRecord, key: Key) -> Iterator[SettledRecord]:
     """The response itself, and the passes that were billed beside it."""
     identity = ":".join(key[1:])
     usage = record.usage
-    if record.cost is not None or _total(usage):
+    if record.cost is not None or usage.output_tokens or _total(usage):
         searches = usage.server_tool_use.web_search_requests if usage.server_tool_use is not None else 0
         yield _settled(record, identity, usage, record.model, record.cost, searches or 0)
+    if not usage.iterations:
+        return
     # The top level holds the final sampling alone: compactions and advisor messages are billed beside it.
-    beside = [item for item in usage.iterations or () if item.type in ("compaction", "advisor_message")]
+    beside = [item for item in usage.iterations if item.type in ("compaction", "advisor_message")]
     for number, iteration in enumerate(beside):
         if _total(iteration):
             name = "compaction" if iteration.type == "compaction" else "advisor"
@@ -723,25 +725,27 @@ def _settled(
     record: ClaudeRecord, identity: str, usage: Iteration, model: str, cost: Decimal | None, searches: int
 ) -> SettledRecord:
     five_minutes, one_hour = _written(usage)
-    return SettledRecord(
-        identity=identity,
-        occurred_at=record.at,
-        time_quality=record.time_quality,
-        account=record.account,
-        session_id=record.session,
-        project=record.cwd,
-        git_branch=record.branch,
-        is_subagent=record.subagent,
-        model_raw=model,
-        model_quality="exact" if model else "none",
-        service_tier=_tier(record.usage),
-        input_tokens=usage.input_tokens or 0,
-        output_tokens=usage.output_tokens or 0,
-        cache_read_tokens=usage.cache_read_input_tokens or 0,
-        cache_write_5m_tokens=five_minutes,
-        cache_write_1h_tokens=one_hour,
-        web_search_requests=searches,
-        reported_cost_usd=rounded(cost),
+    return SettledRecord(  # by position: by name it takes twice as long, and there are very many
+        identity,
+        record.at,
+        record.time_quality,
+        record.account,
+        record.session,
+        record.cwd,
+        record.branch,
+        record.subagent,
+        "",  # provider_raw
+        model,
+        "exact" if model else "none",
+        _tier(record.usage),
+        usage.input_tokens or 0,
+        usage.output_tokens or 0,
+        usage.cache_read_input_tokens or 0,
+        five_minutes,
+        one_hour,
+        0,  # reasoning_tokens
+        searches,
+        None if cost is None else rounded(cost),
     )
 
 
