@@ -80,7 +80,7 @@ class Reading(msgspec.Struct):
     state: dict[str, Any] = {}
 
 
-class SettledRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class SettledRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One billed model response of one source: the raw material of a usage event.
 
     `identity` is unique within the source and holds no day, no path and no time zone. Token counts are

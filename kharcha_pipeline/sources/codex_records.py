@@ -55,6 +55,11 @@ class Tokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return all(map(ge, astuple(self), astuple(other)))
 
     @property
+    def name(self) -> str:
+        """The counts as part of an identity."""
+        return f"{self.input}.{self.cached}.{self.cache_write}.{self.output}.{self.reasoning}.{self.total}"
+
+    @property
     def parts(self) -> tuple[int, ...]:
         """Everything but `total`."""
         return astuple(self)[:5]

@@ -7,13 +7,12 @@ and the best copy that holds a line decides about it.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise, takewhile
 
 import msgspec
-from msgspec.structs import astuple
 
 from kharcha_pipeline.records import ModelQuality, ServiceTier, SettledRecord, TimeQuality
 from kharcha_pipeline.sources.codex_records import CodexRecord, Tokens
@@ -127,9 +126,11 @@ class Meter:
         if total is None:
             self._known = last if known is None or last is None else known.plus(last)
             return last
-        if total == known or not any(total.parts):  # a repetition; a snapshot after the context overflowed
+        if total == known:  # a repetition
             return None
-        if known is None or total.covers(known) or total.total > known.total:
+        if not (total.input or any(total.parts)):  # a snapshot after the context overflowed
+            return None
+        if known is None or total.total > known.total or total.covers(known):
             self._known = total
             return last or total.minus(known or _NOTHING)
         if last is None:
@@ -163,11 +164,11 @@ class Setting:
 class Usage:
     """A line that reports the tokens of one response, with all that is known about it.
 
-    `growth` is by how much the thread's cumulative counts rose.
+    `before` holds the cumulative counts that the thread had stated until then.
     """
 
     __slots__ = (
-        "growth",
+        "before",
         "identity",
         "imported",
         "model",
@@ -185,11 +186,11 @@ class Usage:
         tokens: Tokens,
         setting: Setting,
         time: tuple[int | None, TimeQuality],
-        growth: Tokens | None = None,
+        before: Tokens | None = None,
     ) -> None:
         self.record = record
         self.tokens = tokens
-        self.growth = growth
+        self.before = before
         self.moment, self.quality = time
         self.model = record.model or setting.model
         self.project = setting.project
@@ -206,6 +207,12 @@ class Usage:
     def size(self) -> int:
         """Tokens in and out."""
         return self.tokens.input + self.tokens.output
+
+    @property
+    def growth(self) -> Tokens | None:
+        """By how much the thread's cumulative counts rose."""
+        total = self.record.total
+        return total.minus(self.before) if total is not None and self.before is not None else None
 
 
 class Copy:
@@ -265,8 +272,7 @@ class Copy:
                 case "tokens":
                     tokens = meter.advance(record.total, record.last)
                     if tokens is not None:
-                        growth = record.total.minus(total) if record.total and total else None
-                        self.snapshots.append(Usage(record, tokens, setting, time, growth))
+                        self.snapshots.append(Usage(record, tokens, setting, time, total))
                         total = record.total or total
                 case "response":
                     usage = Usage(record, record.last or _NOTHING, setting, time)
@@ -288,15 +294,15 @@ class Copy:
         Cumulative counts name a response without its instant, which a rewritten file may change. What repeats
         within one file (counters that started again) is numbered.
         """
-        seen: Counter[str] = Counter()
+        seen: dict[str, int] = {}
         for usage in (*self.snapshots, *self.turns):
             record = usage.record
-            content = "+".join(".".join(map(str, astuple(part))) for part in (record.total, record.last) if part)
-            if record.total is None or record.kind == "turn":
+            total, last = record.total, record.last
+            content = f"{total.name}+{last.name}" if total and last else (total or last or _NOTHING).name
+            if total is None or record.kind == "turn":
                 content += f"@{record.occurred_at or ''}"
-            seen[content] += 1
-            number = seen[content]
-            usage.identity = f"{self.family}/{content}" + (f"#{number}" if number > 1 else "")
+            number = seen[content] = seen.get(content, 0) + 1
+            usage.identity = f"{self.family}/{content}" if number == 1 else f"{self.family}/{content}#{number}"
         for usage in self.responses:
             usage.identity = f"{self.family}/{usage.record.response_id}"
 
@@ -367,6 +373,8 @@ class Share:
 
         They do not when an older Codex, which writes none, went on with the file.
         """
+        if not self._responses:
+            return True
         told = {usage.identity: usage.size for usage in self._responses}
         for identity, separate in self._compactions.items():
             if separate:  # not part of the snapshots, so no match for any of them
@@ -380,7 +388,8 @@ class Share:
             by_response: whether `token_usage_record` lines are counted, and snapshots only before the first one;
                 else snapshots are counted, and of the others the compactions that no snapshot includes.
         """
-        counted = {id(usage) for usage in self._snapshots if not (by_response and self._is_told_again(usage))}
+        told_again = by_response and bool(self._responses)
+        counted = {id(usage) for usage in self._snapshots if not (told_again and self._is_told_again(usage))}
         own = {id(usage) for usage in self._responses}
         for usage in self.copy.snapshots:
             if not usage.record.refused:
@@ -402,8 +411,6 @@ class Share:
 
         The two lines of one response may come in either order.
         """
-        if not self._responses:
-            return False
         first = self._responses[0]
         if snapshot.position > first.position:
             return True
@@ -545,12 +552,12 @@ class Share:
             return None
         model, quality = self._model(usage)
         return SettledRecord(
-            identity=usage.identity,
-            occurred_at=usage.moment,
-            time_quality=usage.quality,
-            account=usage.record.account,
-            session_id=copy.family,
-            project=usage.project,
+            usage.identity,
+            usage.moment,
+            usage.quality,
+            usage.record.account,
+            copy.family,
+            usage.project,
             git_branch=session.git_branch if session else "",
             is_subagent=session.is_subagent if session else False,
             provider_raw=session.provider if session else "",

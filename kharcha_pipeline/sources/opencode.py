@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Context, Decimal
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -217,15 +217,17 @@ class OpenCode:
 
     def settle(
         self, family: str, said: Sequence[OpenCodeUsage], related: Mapping[str, Sequence[OpenCodeUsage]]
-    ) -> Iterator[SettledRecord]:
+    ) -> list[SettledRecord]:
         """The best version of every message, except for the copies that forks made."""
-        states: dict[str, list[OpenCodeUsage]] = defaultdict(list)
-        for usage in set(said):
-            if usage.kind == "compaction-mark":
-                return  # a session whose compaction rows have their usage: its events tell nothing new
-            states[usage.message_id].append(usage)
-        for usage in _originals(states.values()):
-            yield _settled(f"{usage.message_id}@{family}", usage)
+        if any(usage.kind == "compaction-mark" for usage in said):
+            return []  # a session whose compaction rows have their usage: its events tell nothing new
+        originals: Iterable[OpenCodeUsage] = said
+        if len(said) > 1:  # nearly never
+            states: dict[str, list[OpenCodeUsage]] = defaultdict(list)
+            for usage in set(said):
+                states[usage.message_id].append(usage)
+            originals = _originals(states.values())
+        return [_settled(f"{usage.message_id}@{family}", usage) for usage in originals]
 
 
 opencode = OpenCode()
@@ -367,15 +369,17 @@ _BEST_TIME = ("exact", "neighbour", "mtime")
 
 
 def _settled(identity: str, usage: OpenCodeUsage) -> SettledRecord:
-    tokens = _billed(usage)
-    output = tokens.output + tokens.reasoning if _reasoning_is_apart(usage, tokens) else tokens.output
+    tokens = _billed(usage) if usage.steps else usage.tokens
+    output, reasoning = tokens.output, tokens.reasoning
+    if reasoning and _reasoning_is_apart(usage, tokens):
+        output += reasoning
     return SettledRecord(
-        identity=identity,
-        occurred_at=usage.created,
-        time_quality=usage.time_quality,
-        account=usage.account,
-        session_id=usage.session_id,
-        project=usage.cwd or usage.session_directory,
+        identity,
+        usage.created,
+        usage.time_quality,
+        usage.account,
+        usage.session_id,
+        usage.cwd or usage.session_directory,
         is_subagent=bool(usage.session_parent),
         provider_raw=usage.provider,
         model_raw=usage.model,
@@ -384,7 +388,7 @@ def _settled(identity: str, usage: OpenCodeUsage) -> SettledRecord:
         output_tokens=output,
         cache_read_tokens=tokens.cache_read,
         cache_write_5m_tokens=tokens.cache_write,
-        reasoning_tokens=tokens.reasoning,  # as logged, also where it cannot be part of the output
+        reasoning_tokens=reasoning,  # as logged, also where it cannot be part of the output
         reported_cost_usd=rounded(usage.cost if usage.cost is not None else usage.step_cost),
     )
 
@@ -392,9 +396,7 @@ def _settled(identity: str, usage: OpenCodeUsage) -> SettledRecord:
 def _billed(usage: OpenCodeUsage) -> OpenCodeTokens:
     """The sum over all steps, unless parts of them are missing."""
     pairs = zip(usage.step_tokens.counts, usage.tokens.counts, strict=True)
-    if usage.steps and all(summed >= last for summed, last in pairs):
-        return usage.step_tokens
-    return usage.tokens
+    return usage.step_tokens if all(summed >= last for summed, last in pairs) else usage.tokens
 
 
 def _reasoning_is_apart(usage: OpenCodeUsage, billed: OpenCodeTokens) -> bool:
@@ -416,9 +418,11 @@ def _reasoning_is_apart(usage: OpenCodeUsage, billed: OpenCodeTokens) -> bool:
     return _is_google(usage) or (version is not None and billed.reasoning > billed.output)
 
 
+@lru_cache
 def _version(written: str) -> tuple[int, ...] | None:
     """`1.3.16-beta.2` as numbers; `None` for builds without a version, such as `local`."""
-    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", written)
+    # Python refuses to read numbers of thousands of digits.
+    numbers = re.match(r"v?(\d{1,100})\.(\d{1,100})\.(\d{1,100})", written)
     return tuple(map(int, numbers.groups())) if numbers else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
+from hypothesis import example as also
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,6 +113,7 @@ def test_key_order_and_spacing_do_not_matter(tmp_path: Path) -> None:
         assert read_outputs(other.write(tmp_path / name)) == [700, 300, 900]
 
 
+TIMED = {"timestamp": "2026-04-02T10:00:00.481Z", "total": SECOND, "last": FIRST}
 COUNTS = st.one_of(st.integers(0, 9), st.sampled_from([-1, 10**11, 10**11 + 1, 1.5, 2.0, "7", None, True]))
 USAGE = st.one_of(
     st.builds(usage, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)),
@@ -147,32 +149,29 @@ MOMENTS = st.sampled_from(
             },
         ),
         max_size=6,
-    )
+    ),
+    st.sampled_from([START_MS, 0]),
 )
+@also([TIMED | {"model": "nul\0"}], START_MS)
+@also([TIMED | {"ordinal": 9}, TIMED | {"total": THIRD, "timestamp": None}], 0)
 def test_a_snapshot_says_the_same_however_it_is_written(
-    tmp_path_factory: pytest.TempPathFactory, snapshots: list[dict[str, Any]]
+    tmp_path_factory: pytest.TempPathFactory, snapshots: list[dict[str, Any]], modified_ms: int
 ) -> None:
     """What is written as Codex does it is read in a shorter way."""
-    usual, spaced = Rollout().session(), Rollout().session()
+    usual, spaced = Rollout(), Rollout()
     for snapshot in snapshots:
-        moment, total, last = (snapshot.pop(name) for name in ("timestamp", "total", "last"))
-        line = json.loads(Rollout().counts(total, last, **snapshot).lines[0]) | {"timestamp": moment}
+        fields = {name: value for name, value in snapshot.items() if name != "timestamp"}
+        line = json.loads(Rollout().counts(**fields).lines[0]) | {"timestamp": snapshot["timestamp"]}
         usual.raw(json.dumps(line, separators=(",", ":"))).raw(json.dumps(line, separators=(",", ":")))
         spaced.raw(json.dumps(line)).raw(json.dumps(line))
-    said, reasons = zip(*(_read_apart(rollout, tmp_path_factory) for rollout in (usual, spaced)), strict=True)
-    assert said[0] == said[1]
-    assert reasons[0] == reasons[1]
-
-
-def _read_apart(rollout: Rollout, directories: pytest.TempPathFactory) -> tuple[list[Any], list[Any]]:
-    """What a rollout says, without byte offsets."""
-    path = rollout.write(directories.mktemp("home"))
-    set_modified(path, START_MS)
-    reading = read(codex, path, sequence="1.0")
-    return (
-        [msgspec.structs.replace(record.said, position=0) for record in reading.records],
-        [(reject.reason, reject.line) for reject in reading.rejects],
-    )
+    outcomes = []
+    for rollout in (usual, spaced):
+        path = rollout.write(tmp_path_factory.mktemp("home"))
+        set_modified(path, modified_ms)
+        reading = read(codex, path, sequence="1.0")
+        said = [msgspec.structs.replace(record.said, position=0) for record in reading.records]
+        outcomes.append((said, [(reject.reason, reject.line) for reject in reading.rejects]))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_numbered_lines_say_what_unnumbered_ones_say(tmp_path: Path) -> None:

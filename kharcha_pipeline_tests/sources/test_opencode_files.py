@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kharcha_pipeline.records import LogFile, Reading, SettledRecord
@@ -133,6 +133,7 @@ ANYTHING = st.sampled_from(
     st.dictionaries(st.sampled_from(["read", "write"]), ANYTHING, max_size=1),
     st.dictionaries(st.sampled_from(["created", "completed"]), ANYTHING, max_size=1),
 )
+@example({"agent": "nul\0"}, {}, {}, {})
 def test_a_message_says_the_same_however_it_is_read(
     tmp_path_factory: pytest.TempPathFactory,
     fields: dict[str, Any],
@@ -141,12 +142,9 @@ def test_a_message_says_the_same_however_it_is_read(
     time: dict[str, Any],
 ) -> None:
     """What is as OpenCode writes it is read in a shorter way, which a NUL anywhere in the file forbids."""
-    body = {"id": "msg_1", "sessionID": "ses_1", **assistant()}
-    body["tokens"] |= counts
-    if isinstance(body["tokens"].get("cache"), dict):
-        body["tokens"]["cache"] |= cache
-    body["time"] |= time
-    body |= fields
+    usual = assistant()
+    counts = usual["tokens"] | {"cache": usual["tokens"]["cache"] | cache} | counts
+    body = {"id": "msg_1", "sessionID": "ses_1", **usual, "tokens": counts, "time": usual["time"] | time, **fields}
     tree = Tree(tmp_path_factory.mktemp("tree") / "storage")
     outcomes = []
     for content in (body, body | {"note": "\0"}):
@@ -155,6 +153,7 @@ def test_a_message_says_the_same_however_it_is_read(
         reading = read(OpenCode(), path)
         outcomes.append(([record.said for record in reading.records], reading.rejects))
     assert outcomes[0] == outcomes[1]
+    assert b"\\u0000" not in msgspec.json.encode(outcomes[0])
 
 
 def test_a_missing_cache_is_no_cache(tree: Tree) -> None:
@@ -322,6 +321,7 @@ def test_the_steps_of_old_trees_lie_below_their_session(tree: Tree) -> None:
         (None, "1.1.3", "google", 180, 25, 205),
         (None, "1.1.3", "openai", 180, 250, 430),  # more than the output cannot be a part of it
         (None, "local", "openai", 430, 250, 430),
+        (None, f"{9:05000}.0.0", "openai", 430, 250, 430),  # no number that Python reads
     ],
 )
 def test_reasoning_is_billed_once(
