@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kharcha_pipeline.records import LogFile, Reading, SettledRecord
@@ -133,6 +133,7 @@ ANYTHING = st.sampled_from(
     st.dictionaries(st.sampled_from(["read", "write"]), ANYTHING, max_size=1),
     st.dictionaries(st.sampled_from(["created", "completed"]), ANYTHING, max_size=1),
 )
+@example({"agent": "nul\0"}, {}, {}, {})
 def test_a_message_says_the_same_however_it_is_read(
     tmp_path_factory: pytest.TempPathFactory,
     fields: dict[str, Any],
