@@ -35,6 +35,8 @@ SECONDS_BETWEEN_LOOKS = 10.0
 GRACE = 300.0
 """Seconds that a part may take beyond its time, for what it has begun and for the comparison at its end."""
 LINES_OF_A_FAILURE = 60
+THOROUGHFARE = 0o711
+"""Of the directories: some tests give up their rights below them, and must still get there."""
 
 
 class Running(NamedTuple):
@@ -72,6 +74,7 @@ class Lane:
         seconds = max(1.0, (self.end - time.monotonic()) * part.weight / weights)
         place = self.directory / name
         place.mkdir()
+        place.chmod(THOROUGHFARE)
         log, findings = self.directory / f"{name}.log", self.directory / f"{name}.json"
         inside = ["--inside", str(place), "--part", name, "--seed", str(self.seed), "--minutes", str(seconds / 60)]
         with log.open("wb") as output, findings.open("wb") as said:
@@ -203,6 +206,7 @@ def _environment(directory: Path) -> dict[str, str]:
 def _working_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="kharcha-torture-", ignore_cleanup_errors=True) as name:
         try:
+            Path(name).chmod(THOROUGHFARE)
             yield Path(name)
         finally:
             _unmount_below(name)
