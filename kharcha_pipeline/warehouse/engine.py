@@ -30,14 +30,16 @@ class _Engine:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._process = 0
+        self._made_for: tuple[int, Path] | None = None
 
-    def connection(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one's own to the engine."""
+    def connection(self, directory: Path) -> duckdb.DuckDBPyConnection:
+        """A connection of one's own to the engine, which puts what does not fit into memory below the directory."""
+        made_for = os.getpid(), directory
         with self._guard:
-            if self._connection is None or self._process != os.getpid():
-                self._connection = duckdb.connect(":memory:", config=dict(CONFIGURATION))
-                self._process = os.getpid()
+            if self._connection is None or self._made_for != made_for:
+                temporary = str(directory / "warehouse.duckdb.tmp")  # by default `.tmp` in the current directory
+                self._connection = duckdb.connect(":memory:", config={**CONFIGURATION, "temp_directory": temporary})
+                self._made_for = made_for
             return self._connection.cursor()
 
     def discard(self) -> None:
@@ -59,7 +61,7 @@ def attached(path: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPy
     Raises:
         duckdb.Error: when the file cannot be opened.
     """
-    connection = _engine.connection()
+    connection = _engine.connection(path.parent.absolute())
     name = f"file_{next(_numbers)}"
     quoted = str(path).replace("'", "''")
     before = os.umask(0o077)

@@ -70,7 +70,11 @@ class Warehouse:
             WarehouseError: when it cannot be created or written.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            before = os.umask(0o077)  # a mode would not count for the directories above
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            finally:
+                os.umask(before)
             if not os.access(self.directory, os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied")
         except OSError as error:
@@ -171,8 +175,8 @@ class Warehouse:
                     if _changes(connection) == self.published_changes() or half_built_days(connection):
                         return False
                     connection.execute("CHECKPOINT")
+                fresh.touch(0o600)  # so that nobody else can open it, not even while it is written
                 shutil.copyfile(self.path, fresh)
-            fresh.chmod(0o600)
             with attached(fresh) as connection:
                 connection.execute(_resource("kharcha_pipeline.warehouse", "publish.sql"))
             _synchronize(fresh)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,47 @@ def test_everything_written_is_readable_by_its_owner_alone(warehouse: Warehouse)
     warehouse.publish()
     modes = {path.name: path.stat().st_mode & 0o077 for path in (warehouse.directory, *warehouse.directory.iterdir())}
     assert set(modes.values()) == {0}, modes
+
+
+def test_what_does_not_fit_into_memory_is_written_into_the_data_directory_for_its_owner_alone(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with warehouse.write() as connection:
+        connection.execute("SET memory_limit = '60MB'")
+        connection.execute(
+            "CREATE TEMP TABLE large AS SELECT md5(range::VARCHAR) || repeat('x', 50) FROM range(2_000_000)"
+        )
+        spilled = [path for path in warehouse.directory.rglob("*") if ".tmp" in str(path)]
+        assert spilled
+        assert [path for path in spilled if path.stat().st_mode & 0o077] == []
+        connection.execute("RESET memory_limit")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_no_other_user_can_open_anything_even_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(tmp_path / "made" / "on the way" / "data")
+    copied: list[int] = []
+    copyfile = shutil.copyfile
+
+    def watched(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        copied.append(target.stat().st_mode & 0o777)
+
+    monkeypatch.setattr(shutil, "copyfile", watched)
+    before = os.umask(0)
+    try:
+        with warehouse.write():
+            pass
+        warehouse.publish()
+    finally:
+        os.umask(before)
+    assert copied == [0o600]
+    assert [path for path in (tmp_path / "made").rglob("*") if path.stat().st_mode & 0o077] == []
+    assert (tmp_path / "made").stat().st_mode & 0o077 == 0
 
 
 def test_a_newer_warehouse_is_refused_with_a_sentence(warehouse: Warehouse) -> None:
