@@ -16,7 +16,7 @@ from typing import Any
 from kharcha_pipeline.cli.main import main
 
 FINDING_OUT = (
-    ("kharcha_pipeline.unchanged", "unchanged_files"),
+    ("kharcha_pipeline.unchanged", "look"),
     ("kharcha_pipeline.unchanged", "remember"),
     ("kharcha_pipeline.sources.scanner", "sweep_places"),
     ("kharcha_pipeline.sources.scanner", "compare"),
