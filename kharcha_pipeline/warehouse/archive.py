@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from kharcha_pipeline.warehouse.journal import synchronize
+from kharcha_pipeline.warehouse.journal import private, synchronize
 
 COMPRESSION = 1
 """zstd's level: a tenth larger than its default, in two thirds of the time."""
@@ -53,7 +53,7 @@ class Archive:
         pack = zstandard.ZstdCompressor(level=COMPRESSION, write_checksum=True).compress
         frames = [pack(batch) for batch in batches]
         is_new = not self.path.exists()
-        with open(self.path, "ab", opener=_private) as stream:
+        with open(self.path, "ab", opener=private) as stream:
             start = stream.tell()
             self._refuse_missing(start, known)
             stream.write(b"".join(frames))
@@ -97,7 +97,3 @@ class Archive:
                 f"{self.path} has {size:,} bytes, but the warehouse knows of {needed:,}. It belongs to "
                 "warehouse.duckdb: restore both from the same backup of the data directory."
             )
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -103,7 +103,7 @@ def _keep(path: Path, blocks: list[int]) -> None:
     """Writes the journal: the headers, the metadata blocks with their numbers, and a digest of it all."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
     fresh = Path(f"{journal_path(path)}.new")
-    with path.open("rb") as database, open(fresh, "wb", opener=_private) as journal:
+    with path.open("rb") as database, open(fresh, "wb", opener=private) as journal:
         pieces = [database.read(HEADERS)]
         for number in blocks:
             database.seek(HEADERS + number * BLOCK)
@@ -135,13 +135,14 @@ def _put_back(path: Path) -> None:
         os.fsync(database.fileno())
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """An opener: a file that it makes can be read by its owner alone."""
     return os.open(path, flags, 0o600)
 
 
-def synchronize(directory: Path) -> None:
-    """Makes sure that a renamed file is found under its new name after a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def synchronize(path: Path) -> None:
+    """Makes sure that a file, or what a directory says of new and renamed files, is there after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from kharcha_pipeline.warehouse.journal import synchronize
+from kharcha_pipeline.warehouse.journal import private, synchronize
 
 FIRST_VERSION = 1
 
@@ -74,13 +74,9 @@ def keep_copy(path: Path, version: int) -> None:
     """
     copy = Path(f"{path}.v{version}.bak")
     fresh = Path(f"{copy}.new")
-    with path.open("rb") as source, open(fresh, "wb", opener=_private) as target:
+    with path.open("rb") as source, open(fresh, "wb", opener=private) as target:
         shutil.copyfileobj(source, target, 1024 * 1024)
         target.flush()
         os.fsync(target.fileno())
     os.replace(fresh, copy)
     synchronize(path.parent)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

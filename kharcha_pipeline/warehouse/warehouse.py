@@ -18,7 +18,7 @@ import duckdb
 
 from kharcha_pipeline.warehouse.archive import Archive, ArchiveError
 from kharcha_pipeline.warehouse.engine import CONFIGURATION, attached
-from kharcha_pipeline.warehouse.journal import guarded
+from kharcha_pipeline.warehouse.journal import guarded, synchronize
 from kharcha_pipeline.warehouse.ledger import half_built_days
 from kharcha_pipeline.warehouse.lock import exclusive
 from kharcha_pipeline.warehouse.migrations import FIRST_VERSION, keep_copy, migrate, newest_version
@@ -179,9 +179,9 @@ class Warehouse:
                 shutil.copyfile(self.path, fresh)
             with attached(fresh) as connection:
                 connection.execute(_resource("kharcha_pipeline.warehouse", "publish.sql"))
-            _synchronize(fresh)
+            synchronize(fresh)
             os.replace(fresh, self.published_path)
-            _synchronize(self.directory)
+            synchronize(self.directory)
             return True
 
     def published_changes(self) -> int | None:
@@ -341,11 +341,3 @@ def set_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> No
 
 def _resource(package: str, name: str) -> str:
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def _synchronize(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
