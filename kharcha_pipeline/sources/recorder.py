@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from kharcha_pipeline import locations
-from kharcha_pipeline.records import LogFile, Reading, Reject, SettledRecord, UsageRecord
+from kharcha_pipeline.records import LogFile, Reading, Reject, SettledCall, UsageRecord
 from kharcha_pipeline.sources.source import Place
 from kharcha_pipeline.sources.sqlite import BUSY_SECONDS, FAILURES, read_snapshot
 
@@ -109,11 +109,11 @@ class Recorder:
 
     def settle(
         self, family: str, said: Sequence[RecordedCall], related: Mapping[str, Sequence[RecordedCall]]
-    ) -> list[SettledRecord]:
+    ) -> list[SettledCall]:
         """The call. Of several that claim one id, which only a hand can make, the largest text decides."""
         call = said[0] if len(said) == 1 else max(said, key=msgspec.json.encode)
         return [
-            SettledRecord(
+            SettledCall(
                 call.event_id,
                 call.occurred_at,
                 account=call.account,
@@ -125,6 +125,9 @@ class Recorder:
                 cache_write_1h_tokens=call.cache_write_1h_tokens,
                 reasoning_tokens=call.reasoning_tokens,
                 web_search_requests=call.web_search_requests,
+                endpoint=call.endpoint,
+                status=call.status,
+                premium_request_count=call.premium_request_count,
             )
         ]
 
