@@ -36,6 +36,7 @@ _PREMIUM_KEYS = frozenset(
 )
 _HIGHEST_SEARCH_PRICE = Decimal(10) ** 6
 _HIGHEST_PREMIUM = Decimal(10) ** 6
+_PREMIUM_STEP = Decimal("0.0001")
 
 
 class PriceFileError(ValueError):
@@ -364,6 +365,8 @@ def _premium(entry: _Entry) -> Premium:
     multiplier = entry.decimal("premium_multiplier", _HIGHEST_PREMIUM)
     if multiplier is None:
         raise entry.wrong("`premium_multiplier` must be given: how many premium requests a call counts as")
+    if multiplier != multiplier.quantize(_PREMIUM_STEP):
+        raise entry.wrong("`premium_multiplier` has more than four decimals, the most that is kept exactly")
     return Premium(
         provider,
         _model_name(provider, entry.text("model")),
