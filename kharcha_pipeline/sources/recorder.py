@@ -61,7 +61,7 @@ _CALLS = """
         cache_write_1h_tokens, reasoning_tokens, web_search_requests, premium_request_count
     FROM usage_events WHERE id > ? ORDER BY id
 """
-_REJECTS = "SELECT id, reason FROM rejects WHERE id > ? ORDER BY id"
+_REJECTS = "SELECT id, event_id, reason FROM rejects WHERE id > ? ORDER BY id"
 
 
 class Recorder:
@@ -150,7 +150,7 @@ def _read(connection: sqlite3.Connection, file: LogFile) -> Reading:
     if version > NEWEST_SCHEMA:
         return Reading(rejects=[Reject(TOO_NEW)], state=file.state)
     reading = Reading(state=dict(file.state))
-    for position, *fields in connection.execute(_CALLS, (_from(connection, "usage_events", file, "read_to"),)):
+    for position, *fields in connection.execute(_CALLS, (_read_to(connection, "usage_events", file),)):
         call = _call(fields)
         if call is None:
             reading.rejects.append(Reject(DAMAGED, position=position))
@@ -161,18 +161,21 @@ def _read(connection: sqlite3.Connection, file: LogFile) -> Reading:
                 call if call.account or not file.account else msgspec.structs.replace(call, account=file.account)
             )
             reading.records.append(UsageRecord(call.event_id, labelled, position))
-        reading.state["read_to"] = position
-    for position, reason in connection.execute(_REJECTS, (_from(connection, "rejects", file, "rejects_read_to"),)):
+        reading.state["usage_events"] = [position, str(_text(fields[0]))]
+    for position, event_id, reason in connection.execute(_REJECTS, (_read_to(connection, "rejects", file),)):
         reading.rejects.append(Reject(_text(reason), position=position))
-        reading.state["rejects_read_to"] = position
+        reading.state["rejects"] = [position, str(_text(event_id))]
     return reading
 
 
-def _from(connection: sqlite3.Connection, table: str, file: LogFile, name: str) -> int:
-    """Behind which id to go on. When ids begin anew, it is another database under the same name."""
-    known = int(file.state.get(name, 0))
-    (largest,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
-    return known if largest >= known else 0
+def _read_to(connection: sqlite3.Connection, table: str, file: LogFile) -> int:
+    """Behind which id to go on: from the start when the last row that was read is no longer the same one.
+
+    That happens when a backup was put in the place of the database; what is read again counts once.
+    """
+    position, event_id = file.state.get(table, (0, ""))
+    row = connection.execute(f"SELECT event_id FROM {table} WHERE id = ?", (position,)).fetchone()
+    return int(position) if row is not None and str(_text(row[0])) == event_id else 0
 
 
 def _call(fields: list[Any]) -> RecordedCall | None:
