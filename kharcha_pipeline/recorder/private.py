@@ -35,6 +35,12 @@ def make_file(path: Path) -> None:
     except FileExistsError:
         return
     try:
-        os.fchmod(descriptor, 0o600)
+        own(descriptor)
     finally:
         os.close(descriptor)
+
+
+def own(descriptor: int) -> None:
+    """Lets the owner read and write a new file, whatever the umask took away."""
+    if hasattr(os, "fchmod"):  # Windows has none
+        os.fchmod(descriptor, 0o600)

@@ -87,11 +87,13 @@ class Recorder:
         self._clock = clock or _machine_clock
         self._spill = Spill(self._directory / SPILL, durable=durable)
         self._statistics = Statistics()
+        self._counting = threading.RLock()  # a signal's handler may record in the middle of counting
         self._complained: dict[str, float] = {}
         self._store: Store | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
-        _recorders.add(self)
+        with _forking:
+            _recorders.add(self)
         try:
             with self._lock:
                 store = self._opened(time.monotonic() + PREPARING_SECONDS)
@@ -113,13 +115,14 @@ class Recorder:
         try:
             self._record(given, named)
         except Exception as error:
-            self._statistics.lost += 1
+            self._count(lost=1)
             self._complain("A call could not be recorded and is lost", error)
 
     @property
     def statistics(self) -> Statistics:
         """A copy of the counts of this process."""
-        return replace(self._statistics)
+        with self._counting:
+            return replace(self._statistics)
 
     def close(self) -> None:
         """Closes the database; a later call opens it again."""
@@ -135,11 +138,11 @@ class Recorder:
     def _record(self, given: RecordUsageInput | Mapping[str, Any] | None, named: Mapping[str, Any]) -> None:
         call = RecordUsageInput.of(given, named)
         if call.is_internal is True:
-            self._statistics.internal += 1
+            self._count(internal=1)
             return
         entry = checked(call, self._clock())
         if isinstance(entry, Refusal):
-            self._statistics.rejected += 1
+            self._count(rejected=1)
             self._complain("A call was rejected", None, entry.reason)
         deadline = time.monotonic() + self._busy_seconds
         if os.getpid() != self._process:  # forked by something that told Python nothing
@@ -161,8 +164,7 @@ class Recorder:
             self._put_aside(entry, error)
             return
         if isinstance(entry, Call):
-            self._statistics.recorded += is_new
-            self._statistics.repeated += not is_new
+            self._count(recorded=is_new, repeated=not is_new)
         if self._spill.exists():
             self._drain_one(deadline)
 
@@ -193,15 +195,20 @@ class Recorder:
         """
         self._complain("The recorder's database did not take a call, so it is kept aside", why)
         self._spill.add(spilled(entry))
-        self._statistics.spilled += 1
+        self._count(spilled=1)
 
     def _drain_one(self, deadline: float) -> None:
         """Takes one file of spilled calls into the database: so many that their caller does not wait for long."""
         try:
             for file in self._spill.files()[:1]:
-                self._statistics.drained += drain(self._opened(deadline), self._spill, file, self._clock(), deadline)
+                self._count(drained=drain(self._opened(deadline), self._spill, file, self._clock(), deadline))
         except Exception as error:  # they stay where they are
             self._complain("Calls that were kept aside could not be taken into the database yet", error)
+
+    def _count(self, **added: int) -> None:
+        with self._counting:
+            for name, number in added.items():
+                setattr(self._statistics, name, getattr(self._statistics, name) + number)
 
     def _complain(self, what: str, error: Exception | None, why: str = "") -> None:
         """Logs, but the same thing once in a second at most. The text of an error names no value of a call."""
@@ -212,7 +219,7 @@ class Recorder:
         reason = why if error is None else f"{type(error).__name__}: {error}"
         log = logger.warning if error is None else logger.error
         with suppress(Exception):  # a handler's own failure is not the caller's
-            log("%s (%s). So far: %s.", what, reason, self._statistics)
+            log("%s (%s). So far: %s.", what, reason, self.statistics)
 
     def _before_fork(self) -> None:
         """Closes the connection: SQLite's locks belong to a process, and a child would believe to hold them."""
@@ -225,6 +232,7 @@ class Recorder:
     def _renew(self) -> None:
         """Starts anew in a child. A connection that came along is closed, which frees nothing of the parent's."""
         self._lock = threading.Lock()
+        self._counting = threading.RLock()
         self._process = os.getpid()
         self._statistics = Statistics()
         self._discard()
@@ -259,9 +267,12 @@ def _fill_prices(store: Store) -> None:
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _held: list[Recorder] = []
+_forking = threading.Lock()
+"""Held by the one thread that forks."""
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     _held[:] = list(_recorders)
     for recorder in _held:
         recorder._before_fork()
@@ -271,10 +282,15 @@ def _after_fork_in_parent() -> None:
     for recorder in _held:
         recorder._after_fork_in_parent()
     _held.clear()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
-    for recorder in _held or list(_recorders):
+    global _forking
+    _forking = threading.Lock()
+    for recorder in _held or list(
+        _recorders
+    ):  # nothing is held when something forked that told Python only afterwards
         recorder._renew()
     _held.clear()
 

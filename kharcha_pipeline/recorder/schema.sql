@@ -16,9 +16,10 @@ CREATE TABLE model_pricing (
     updated_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- One row for each call. Ids ascend in the order of commits; rows are never changed, but for their day by a rebucket.
+-- One row for each call. Ids ascend in the order of commits, without AUTOINCREMENT, which would write one more page for
+-- each call: rows are never deleted, nor changed but for their day by a rebucket.
 CREATE TABLE usage_events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL UNIQUE,
     occurred_at INTEGER NOT NULL,
     day TEXT NOT NULL,
@@ -68,7 +69,7 @@ CREATE TABLE usage_daily (
 
 -- What could not be recorded: when, and why as a fixed phrase.
 CREATE TABLE rejects (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL UNIQUE,
     occurred_at INTEGER NOT NULL,
     reason TEXT NOT NULL

@@ -14,7 +14,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from kharcha_pipeline.recorder.private import make_directory
+from kharcha_pipeline.recorder.private import make_directory, own
 
 try:
     import fcntl
@@ -103,7 +103,7 @@ class Spill:
 
     def _write(self, descriptor: int, line: bytes, size: int) -> None:
         if size == 0:
-            os.fchmod(descriptor, 0o600)
+            own(descriptor)
         try:
             if os.write(descriptor, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._open)

@@ -33,6 +33,9 @@ SCHEMA_VERSION = 1
 LONGEST_WAL = 8 * 1024 * 1024
 """Bytes of the write-ahead log. SQLite's own checkpoints never finish while others write, and it would grow on."""
 
+PAGE_BYTES = 1024
+"""A call changes a row on each of a few pages, and all of each is written: small ones are less to write."""
+
 _LOOK_AT_WAL_EVERY = 64
 """Calls."""
 
@@ -193,6 +196,7 @@ class Store:
         execute("PRAGMA wal_autocheckpoint = 0")
         version = patiently(deadline, self._version)
         if version == 0:
+            execute(f"PRAGMA page_size = {PAGE_BYTES}")
             patiently(deadline, lambda: execute("PRAGMA journal_mode = WAL").fetchone())
             name = zone()
             with self.writing(deadline):
