@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -404,3 +405,60 @@ def test_a_recorder_may_be_used_after_it_was_closed(
     ask(recorder)
     recorder.record_usage(call())
     assert len(rows(machine.data, "usage_events")) == 1
+
+
+def test_a_clock_that_is_set_back_loses_and_doubles_nothing(machine: Machine) -> None:
+    times = iter([NOW, NOW - 31_536_000_000, NOW - 31_536_000_000, NOW, NOW])
+    with Recorder(clock=lambda: next(times)) as recorder:
+        for _ in range(2):
+            recorder.record_usage(call())
+        machine.sync()
+        for _ in range(3):
+            recorder.record_usage(call())
+        machine.sync()
+    found = rows(machine.data, "usage_events")
+    assert [row["id"] for row in found] == [1, 2, 3, 4, 5]
+    assert {(row["day"], row["req_count"]) for row in rows(machine.data, "usage_daily")} == {
+        ("2026-05-28", 3),
+        ("2025-05-28", 2),
+    }
+    assert machine.query("SELECT count(*) FROM usage_events") == [(5,)]
+
+
+def test_event_ids_are_uuids_whose_order_is_that_of_time(machine: Machine) -> None:
+    clock = [NOW]
+    with Recorder(clock=lambda: clock[0]) as recorder:
+        for _ in range(50):
+            recorder.record_usage(call())
+            clock[0] += 1
+    ids = [row["event_id"] for row in rows(machine.data, "usage_events")]
+    assert ids == sorted(ids)
+    assert {(uuid.UUID(event_id).version, uuid.UUID(event_id).variant) for event_id in ids} == {(7, uuid.RFC_4122)}
+
+
+def test_the_write_ahead_log_stays_short_beside_other_writers(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kharcha_pipeline.recorder.store.LONGEST_WAL", 100_000)
+    largest = 0
+    with Recorder() as recorder, Recorder() as other:
+        for _ in range(400):
+            recorder.record_usage(call())
+            other.record_usage(call())
+            largest = max(largest, (machine.data / "recorder.sqlite-wal").stat().st_size)
+    assert largest < 100_000 + 2 * 64 * 10_000
+    assert len(rows(machine.data, "usage_events")) == 800
+
+
+def test_a_durable_recorder_flushes_every_call(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for durable, level in ((False, 1), (True, 2)):
+        with Recorder(durable=durable) as recorder:
+            recorder.record_usage(call())
+            assert recorder._store is not None
+            assert recorder._store.connection.execute("PRAGMA synchronous").fetchone() == (level,)
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    (machine.data / "recorder.sqlite").rename(machine.data / "moved")
+    (machine.data / "recorder.sqlite").mkdir()
+    Recorder(durable=True).record_usage(call())
+    assert len(flushed) == 1
