@@ -118,15 +118,14 @@ def _build(
     connection: duckdb.DuckDBPyConnection, prices: PriceSources, days: Sequence[date], stages: Sequence[str]
 ) -> BuildResult:
     result = BuildResult(days=list(days))
-    for stage in STAGES:
-        if stage not in stages:
-            continue
+    in_order = [stage for stage in STAGES if stage in stages]
+    for stage in in_order:
         if stage == "pricing_snapshots":
             result.warnings += capture_snapshots(connection, days, prices).warnings
         else:
             _BUILDERS[stage](connection, days)
-        ledger.mark_built(connection, stage, days)
         result.statistics[stage] = day_statistics(connection, stage, days)
+    ledger.mark_built(connection, in_order, days)
     _refuse_disagreement(result.statistics)
     return result
 
@@ -182,7 +181,7 @@ _STATISTICS = {
         GROUP BY snapshot_day""",
     "priced_events": f"""
         SELECT day, count(*), {_TOKENS}, sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL)
-        FROM priced_events {_OF_DAYS}""",
+        FROM core.priced_events {_OF_DAYS}""",
     **{
         table: f"SELECT day, count(*), {_TOKENS}, sum(cost_usd), sum(unpriced_events)::BIGINT FROM {table} {_OF_DAYS}"
         for table in ("session_usage", "daily_usage")
