@@ -22,7 +22,7 @@ import msgspec
 from kharcha_pipeline import __version__, locations
 from kharcha_pipeline.records import LogFile, Reading, Reject
 from kharcha_pipeline.settings import Settings, SettingsError
-from kharcha_pipeline.sources.families import Families, FoundRecord
+from kharcha_pipeline.sources.families import Families, FoundRecord, found_in
 from kharcha_pipeline.sources.scanner import (
     Changes,
     FileToRead,
@@ -280,8 +280,7 @@ class _Landing:
         store_files(connection, reads)
         by_source: dict[str, list[FoundRecord]] = defaultdict(list)
         for read in reads:
-            file_id = read.task.file_id
-            by_source[read.task.file.source].extend([FoundRecord(file_id, one) for one in read.reading.records])
+            by_source[read.task.file.source] += found_in(read.task.file_id, read.reading.records)
         for name, found in by_source.items():
             if found:
                 self._store_records(connection, self.sources[name], found)
@@ -302,7 +301,7 @@ class _Landing:
         self.result.records_landed += len(new)
         by_source = self.result.records_by_source
         by_source[source.name] = by_source.get(source.name, 0) + len(new)
-        arrived = {record.family: "a better copy was found" for _, record in new}
+        arrived = dict.fromkeys((family for _, _, _, family, _ in new), "a better copy was found")
         reasons = dict.fromkeys(families.dependents(arrived), "a related record was found") | arrived
         self.result.touched_days.update(settle(connection, families, reasons, self.destination))
 
