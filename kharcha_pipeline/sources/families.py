@@ -165,6 +165,9 @@ class Families:
 
     def dependents(self, families: Iterable[str]) -> set[str]:
         """Families whose settlement looks at one of the given ones (the forks of a parent), loaded."""
+        any_related = "SELECT 1 FROM raw.related_families WHERE source = ? LIMIT 1"
+        if not self.connection.execute(any_related, [self.source.name]).fetchall():  # most sources have none at all
+            return set()
         with handed_over(self.connection, "families_given", {"family": "VARCHAR"}, [list(families)]):
             rows = self.connection.execute(
                 """

@@ -81,6 +81,19 @@ class LandingResult(msgspec.Struct):
         return bool(self.files_read or self.touched_days)
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A landing makes many objects and no cycles: the cycle collector would only look at them in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()  # around all of it, so that nothing that it has made is left to be looked at afterwards
 def land(
     warehouse: Warehouse,
     settings: Settings,
@@ -121,15 +134,14 @@ def land(
         by_name = {source.name: source for source in sources}
         earliest_ms = _first_instant(zone)
         landing = _Landing(by_name, warehouse.archive, Destination(zone, machine), result)
-        with _without_collector():
-            for reads, is_last in _batches(changes.to_read, by_name, earliest_ms, result, progress, full=full):
-                with warehouse.write() as connection:
-                    landing.store(connection, reads)
-                    if is_last:
-                        _store_run(connection, result, started, trigger, zone)
-            for source in sources if full else ():
-                with warehouse.write() as connection:
-                    landing.settle_again(connection, source)
+        for reads, is_last in _batches(changes.to_read, by_name, earliest_ms, result, progress, full=full):
+            with warehouse.write() as connection:
+                landing.store(connection, reads)
+                if is_last:
+                    _store_run(connection, result, started, trigger, zone)
+        for source in sources if full else ():
+            with warehouse.write() as connection:
+                landing.settle_again(connection, source)
         return result
 
 
@@ -177,18 +189,6 @@ def _comparison(
         changes,
         new_unreadable_places(connection, sweep),
     )
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Reading makes many objects and no cycles: the cycle collector would only look at them in vain."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _batches(
