@@ -25,7 +25,8 @@ FoundRecord = tuple[int, int, int | None, str, Any]
 A plain tuple from the start, since there are very many: one with names takes several times as long to make.
 """
 
-_family = itemgetter(3)
+family_of = itemgetter(3)
+"""The family of a found record."""
 
 
 def found_in(file_id: int, records: Iterable[UsageRecord]) -> list[FoundRecord]:
@@ -61,7 +62,7 @@ class Families:
 
     def add(self, found: Sequence[FoundRecord]) -> list[FoundRecord]:
         """Adds records to their families; returns those whose content was new."""
-        self.load(dict.fromkeys(map(_family, found)))
+        self.load(dict.fromkeys(map(family_of, found)))
         loaded, new = self.said, []
         for record in found:
             _, _, _, family, said = record
@@ -81,9 +82,10 @@ class Families:
         several = self._several.get(family)
         if several is None:
             several = self._several[family] = set(known)
-        if said in several:
+        before = len(several)
+        several.add(said)  # and not looked up first: to hash a record takes longer than all the rest here
+        if len(several) == before:
             return False
-        several.add(said)
         known.append(said)
         return True
 
@@ -153,7 +155,7 @@ class Families:
         numbers: list[int] = []
         positions: list[int] = []
         for position, batch in zip(places, batches, strict=True):
-            numbers.extend(map(self.numbers.__getitem__, dict.fromkeys(map(_family, batch))))
+            numbers.extend(map(self.numbers.__getitem__, dict.fromkeys(map(family_of, batch))))
             positions.extend(repeat(position, len(numbers) - len(positions)))
         with handed_over(
             self.connection, "held_given", {"number": "BIGINT", "position": "BIGINT"}, [numbers, positions]

@@ -22,7 +22,7 @@ import msgspec
 from kharcha_pipeline import __version__, locations
 from kharcha_pipeline.records import LogFile, Reading, Reject
 from kharcha_pipeline.settings import Settings, SettingsError
-from kharcha_pipeline.sources.families import Families, FoundRecord, found_in
+from kharcha_pipeline.sources.families import Families, FoundRecord, family_of, found_in
 from kharcha_pipeline.sources.scanner import (
     Changes,
     FileToRead,
@@ -301,7 +301,7 @@ class _Landing:
         self.result.records_landed += len(new)
         by_source = self.result.records_by_source
         by_source[source.name] = by_source.get(source.name, 0) + len(new)
-        arrived = dict.fromkeys((family for _, _, _, family, _ in new), "a better copy was found")
+        arrived = dict.fromkeys(map(family_of, new), "a better copy was found")
         reasons = dict.fromkeys(families.dependents(arrived), "a related record was found") | arrived
         self.result.touched_days.update(settle(connection, families, reasons, self.destination))
 
