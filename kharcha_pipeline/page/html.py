@@ -22,7 +22,8 @@ ROWS_OF_LIST = 10
 LEVELS = 4
 """Shades of a map, beside the one for nothing."""
 CELL = 14
-"""Distance of a map's cells, in units of its drawing."""
+HOUR_WIDTH, HOUR_HEIGHT = 28, 17
+"""Distances of the cells of the maps of the year and of the week, in units of their drawings."""
 
 _RANGE_NAMES = {"7d": "7 days", "30d": "30 days", "90d": "90 days", "year": "Year", "all": "All"}
 _LIST_TITLES = {
@@ -433,7 +434,7 @@ def _calendar(figures: Figures) -> Map:
 
 def _hours(figures: Figures) -> Map:
     measure = figures.selection.measure
-    left, top, wide = 32, 18, 28
+    left, top, wide = 32, 18, HOUR_WIDTH
     by_place = {(hour.weekday, hour.hour): hour for hour in figures.hours}
     level = _levels([hour.measured(measure) for hour in figures.hours])
     cells = []
@@ -442,11 +443,11 @@ def _hours(figures: Figures) -> Map:
             hour = by_place.get((weekday, number))
             shade = level(hour.measured(measure), hour.events) if hour else "0"
             cells.append(
-                Cell(left + number * wide, top + (weekday - 1) * 22, shade,
+                Cell(left + number * wide, top + (weekday - 1) * HOUR_HEIGHT, shade,
                      f"{phrases.WEEKDAYS[weekday - 1]} {number:02}–{number + 1:02} h: {_hour_text(hour, measure)}")
             )  # fmt: skip
     marks = [Mark(left + number * wide, top - 7, f"{number:02}") for number in range(0, 24, 3)]
-    marks += [Mark(0, top + row * 22 + 14, name) for row, name in enumerate(phrases.WEEKDAYS)]
+    marks += [Mark(0, top + row * HOUR_HEIGHT + 11, name) for row, name in enumerate(phrases.WEEKDAYS)]
     summary = f"{measure.capitalize()} by hour of the week: "
     if figures.hours:
         most = max(figures.hours, key=lambda hour: _size(hour.measured(measure)))
@@ -456,7 +457,7 @@ def _hours(figures: Figures) -> Map:
         )
     else:
         summary += "no usage that knows its hour."
-    return Map(left + 24 * wide, top + 7 * 22, cells, marks, summary)
+    return Map(left + 24 * wide, top + 7 * HOUR_HEIGHT, cells, marks, summary)
 
 
 def _hour_text(hour: Hour | None, measure: str) -> str:
