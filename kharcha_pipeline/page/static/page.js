@@ -89,6 +89,7 @@ function draw() {
     },
   });
   canvas.dataset.drawn = "true";
+  canvas.parentElement.querySelector(".note")?.remove();
 }
 
 function sayHowLongAgo() {
