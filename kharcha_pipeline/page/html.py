@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kharcha_pipeline.page import phrases
-from kharcha_pipeline.page.figures import Figures, Hour, Named, Sums, Window, summed
+from kharcha_pipeline.page.figures import WEEKS_OF_CALENDAR, Figures, Hour, Named, Sums, Window, summed
 from kharcha_pipeline.page.phrases import NONE
 from kharcha_pipeline.page.selection import DIMENSIONS, DIVISIONS, MEASURES, PERIODS, RANGES, Selection
 
@@ -411,7 +411,8 @@ def _calendar(figures: Figures) -> Map:
             Cell(left + column * CELL, top + row * CELL, level(sums.measured(measure), sums.events),
                  f"{phrases.day(day)}: {said}")
         )  # fmt: skip
-        if day.day <= 7 and row == 0 and column - marked >= 3:
+        is_first_week = day.day <= 7 and row == 0
+        if is_first_week and column - marked >= 3 and column < WEEKS_OF_CALENDAR - 1:  # the last has no room for it
             marks.append(Mark(left + column * CELL, top - 7, phrases.month_name(day)))
             marked = column
         if row == 6:

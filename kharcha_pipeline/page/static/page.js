@@ -29,6 +29,7 @@ function draw() {
         data: series.values.map((value) => (value === null ? null : Number(value))),
         texts: series.texts,
         backgroundColor: colour(`--series-${number}`),
+        hoverBackgroundColor: colour(`--series-${number}`),
         borderRadius: 2,
         maxBarThickness: 40,
         categoryPercentage: 0.86,
