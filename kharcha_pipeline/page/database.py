@@ -8,16 +8,18 @@ to which it is attached; requests that still read an older one finish undisturbe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import duckdb
 
 from kharcha_pipeline.warehouse.engine import CONFIGURATION
+
+Found = TypeVar("Found")
 
 _LIMITS: dict[str, str | bool | int | float | list[str]] = {
     **CONFIGURATION,
@@ -56,6 +58,7 @@ class Snapshot:
 
     state: FileState
     connection: duckdb.DuckDBPyConnection
+    _remembered: dict[str, object] = field(default_factory=dict, repr=False)
     _readers: int = field(default=0, repr=False)
     _retired: bool = field(default=False, repr=False)
 
@@ -94,6 +97,12 @@ class Snapshot:
             "GROUP BY project ORDER BY min(recorded_at), min(occurred_at), project"
         )
         return {"": ""} | {str(project): f"Project {number}" for number, (project,) in enumerate(found, 1)}
+
+    def remembered(self, name: str, ask: Callable[[], Found]) -> Found:
+        """The answer to a question that is the same for every page of this copy, asked once."""
+        if name not in self._remembered:
+            self._remembered[name] = ask()
+        return cast("Found", self._remembered[name])
 
     @property
     def zone(self) -> str:

@@ -36,6 +36,9 @@ _TOTAL_TOKENS = (
 )
 """Summed one by one: the sum of five BIGINT columns of one row may not fit into one."""
 
+_OF_SESSIONS = frozenset({"source", "provider", "model"})
+"""What `session_usage` can be limited to."""
+
 _QUARTER_HOUR = 900_000_000
 """Microseconds. Every zone's clock differs from UTC by whole quarters of an hour (since 1972), so instants can be put
 together by quarter before they are turned into a clock's hours, which is what takes time."""
@@ -246,7 +249,7 @@ def figures(snapshot: Snapshot, selection: Selection, today: date, *, hide_proje
         first=first,
         last=last,
         totals=_sums(snapshot, condition, parameters),
-        sessions=_sessions(snapshot, condition, parameters),
+        sessions=_sessions(snapshot, selection, condition, parameters),
         months=_months(snapshot, selection, today),
         slices=[
             Slice(day, shown(selection.by, name), Sums(*sums))
@@ -304,11 +307,15 @@ def _by_day(snapshot: Snapshot, condition: str, parameters: list[Any]) -> dict[d
     return {day: Sums(*sums) for day, *sums in rows}
 
 
-def _sessions(snapshot: Snapshot, condition: str, parameters: list[Any]) -> int:
-    """Sessions cannot be added up over rows of `daily_usage`: one may use several models and days."""
+def _sessions(snapshot: Snapshot, selection: Selection, condition: str, parameters: list[Any]) -> int:
+    """Sessions cannot be added up over rows of `daily_usage`: one may use several models and days.
+
+    Both tables know the same sessions; `session_usage` has a tenth of the rows, but not all that can be limited to.
+    """
+    table = "session_usage" if _OF_SESSIONS.issuperset(selection.filters) else "priced_events"
     found = snapshot.rows(
-        "SELECT count(*) FROM (SELECT DISTINCT source, session_id FROM priced_events "
-        f"WHERE evidence = 'message' AND session_id <> '' AND {condition})",
+        f"SELECT count(*) FROM (SELECT DISTINCT source, session_id FROM {table} "
+        f"WHERE session_id <> '' AND {condition})",
         parameters,
     )
     return int(found[0][0])
@@ -342,7 +349,11 @@ def _list(
     return [Named(shown(dimension, name), of_provider, Sums(*sums)) for name, of_provider, *sums, _ in rows]
 
 
-def _choices(snapshot: Snapshot, dimension: str) -> list[str]:
+def _choices(snapshot: Snapshot, dimension: str) -> Sequence[str]:
     """All names, those with the most usage first."""
-    rows = snapshot.rows(f"SELECT {dimension} FROM daily_usage GROUP BY 1 ORDER BY {_TOTAL_TOKENS} DESC, 1")
-    return [str(name) for (name,) in rows]
+
+    def names() -> list[str]:
+        rows = snapshot.rows(f"SELECT {dimension} FROM daily_usage GROUP BY 1 ORDER BY {_TOTAL_TOKENS} DESC, 1")
+        return [str(name) for (name,) in rows]
+
+    return snapshot.remembered(f"choices of {dimension}", names)
