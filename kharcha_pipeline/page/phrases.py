@@ -21,7 +21,7 @@ def dollars(amount: Decimal | None) -> str:
     """An amount in USD, rounded to cents; never `$0.00` for what is unknown or merely small."""
     if amount is None:
         return UNKNOWN
-    if 0 < amount < _CENT / 2:
+    if 0 < amount <= _CENT / 2:
         return "< $0.01"
     rounded = amount.quantize(_CENT, ROUND_HALF_EVEN)
     return f"-${-rounded:,}" if rounded < 0 else f"${rounded:,}"
@@ -58,9 +58,9 @@ def percent(share: Decimal | None) -> str:
     """A share of one in percent; never `0 %` or `100 %` for what is merely close to it."""
     if share is None:
         return UNKNOWN
-    if 0 < share < Decimal("0.0005"):
+    if 0 < share < Decimal("0.001"):
         return "< 0.1 %"
-    if Decimal("0.9995") <= share < 1:
+    if Decimal("0.999") < share < 1:
         return "> 99.9 %"
     if share in (0, 1):
         return f"{int(share * 100)} %"

@@ -30,8 +30,12 @@ DIVISIONS = ("model", "source", "project")
 """By what the picture of the days can be stacked."""
 
 LONGEST_VALUE = 1_000
+MOST_BARS = 3_660
 DEFAULT_RANGE = "30d"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SHORTEST = {"day": 1, "week": 7, "month": 28}
+"""Days of a period."""
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2199, 12, 31)
 _DAYS_BY_DAY, _DAYS_BY_WEEK = 100, 730
 """Up to how many days are drawn one by one, and how many by week."""
 
@@ -65,16 +69,26 @@ class Selection:
     def bounds(self, today: date, first_used: date | None, last_used: date | None) -> tuple[date, date]:
         """First and last local day. Everything ends today, or later when another machine is a day ahead."""
         latest = max(today, last_used or today)
-        last = self.until or (latest if self.range == "all" else today)
+        last = self.until or (latest if self.range == "all" else max(today, self.since or today))
         days = RANGES.get(self.range)
         if self.range and days is not None:
             return last - timedelta(days=days - 1), last
         return min(self.since or first_used or last, last), last
 
     def period(self, first: date, last: date) -> str:
-        """What one bar stands for."""
+        """What one bar stands for.
+
+        Raises:
+            WrongParameterError: when there would be too many of them.
+        """
         days = (last - first).days + 1
-        return self.per or ("day" if days <= _DAYS_BY_DAY else "week" if days <= _DAYS_BY_WEEK else "month")
+        period = self.per or ("day" if days <= _DAYS_BY_DAY else "week" if days <= _DAYS_BY_WEEK else "month")
+        if days // _SHORTEST[period] > MOST_BARS:
+            raise WrongParameterError(
+                f"From {first} to {last} there are more than {MOST_BARS:,} {period}s, too many to draw. "
+                "Ask for fewer days or for longer periods."
+            )
+        return period
 
     def condition(self, first: date, last: date) -> tuple[str, list[Any]]:
         """The selection as an SQL condition with its parameters."""
@@ -185,9 +199,14 @@ def _day(given: Mapping[str, str], name: str) -> date | None:
     try:
         if not _DAY.fullmatch(given[name]):
             raise ValueError
-        return date.fromisoformat(given[name])
+        day = date.fromisoformat(given[name])
     except ValueError:
         raise WrongParameterError(f"{_quoted(given[name])} is no day; {name} takes one like 2026-11-26.") from None
+    if not _FIRST_DAY <= day <= _LAST_DAY:
+        raise WrongParameterError(
+            f"{name} takes days from {_FIRST_DAY} to {_LAST_DAY}, and {day} is not one of them."
+        )
+    return day
 
 
 def _quoted(text: str) -> str:

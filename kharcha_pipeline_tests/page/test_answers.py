@@ -23,6 +23,8 @@ WRONG = {
     "per=year": "«year» is no value of per. Known are: day, week, month.",
     "from=2026-02-30": "«2026-02-30» is no day; from takes one like 2026-11-26.",
     "to=20261126": "«20261126» is no day; to takes one like 2026-11-26.",
+    "from=0001-01-01": "from takes days from 1970-01-01 to 2199-12-31, and 0001-01-01 is not one of them.",
+    "to=9999-12-31": "to takes days from 1970-01-01 to 2199-12-31, and 9999-12-31 is not one of them.",
     "from=2026-11-02&to=2026-11-01": "The range ends before it begins: from 2026-11-02 to 2026-11-01.",
     "model=a&model=b": "The parameter model is given twice; each can have one value.",
     "model=" + "a" * 1001: "The value of model is longer than 1,000 characters.",
@@ -49,6 +51,15 @@ def test_csv_asks_for_a_table_that_there_is(server: Server, query: str) -> None:
     answered = server.get(f"/usage.csv{query}")
     assert answered.status == 400
     assert answered.data["error"] == f"The parameter table must be one of {', '.join(TABLES)}."
+
+
+def test_more_bars_than_anybody_could_see_are_not_drawn(server: Server) -> None:
+    said = "From 1970-01-01 to 2026-11-10 there are more than 3,660 days, too many to draw."
+    page = server.get("/?from=1970-01-01&per=day")
+    assert page.status == 400
+    assert said in unescape(page.text)
+    for query in ("from=1970-01-01&to=2199-12-31", "from=1970-01-01&per=week", "from=2199-12-31"):
+        assert server.get(f"/?{query}").status == 200
 
 
 def test_empty_values_are_none_as_forms_send_them(server: Server) -> None:
