@@ -1,10 +1,13 @@
-"""What was rendered, kept in memory: a page that nothing changed is sent again without asking the database."""
+"""What was asked and rendered, kept in memory: what nothing changed is sent again without asking the database."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
+
+from kharcha_pipeline.page.figures import Figures
 
 
 class Answer(NamedTuple):
@@ -47,3 +50,24 @@ class Answers:
             while self._kept and (len(self._kept) > self._most or self._bytes > self._most_bytes):
                 _, forgotten = self._kept.popitem(last=False)
                 self._bytes -= len(forgotten.body)
+
+
+class RecentFigures:
+    """The figures of the last few questions: a page, its tables and its JSON, in cost or in tokens, show the same."""
+
+    def __init__(self, most: int = 4) -> None:
+        self._most = most
+        self._guard = threading.Lock()
+        self._kept: OrderedDict[object, Figures] = OrderedDict()
+
+    def get(self, key: object, ask: Callable[[], Figures]) -> Figures:
+        """The figures for a key, asked for when they are not known any more."""
+        with self._guard:
+            found = self._kept.pop(key, None)
+        if found is None:
+            found = ask()
+        with self._guard:
+            self._kept[key] = found
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return found

@@ -8,6 +8,7 @@ in threads of their own, a few at a time, so that whatever else the server does 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import ipaddress
@@ -25,9 +26,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from kharcha_pipeline import __version__
-from kharcha_pipeline.page.answers import Answer, Answers
+from kharcha_pipeline.page.answers import Answer, Answers, RecentFigures
 from kharcha_pipeline.page.database import NotPublishedError, PublishedDatabase, Snapshot, UnreadableError
-from kharcha_pipeline.page.figures import figures
+from kharcha_pipeline.page.figures import Figures, figures
 from kharcha_pipeline.page.html import message, usage_page
 from kharcha_pipeline.page.json_answer import json_of
 from kharcha_pipeline.page.selection import Selection, WrongParameterError, understood
@@ -94,6 +95,7 @@ class _Page:
         self._now = now
         self._files = StaticFiles()
         self._answers = Answers()
+        self._recent = RecentFigures()
         self._limiter = anyio.CapacityLimiter(ASKED_AT_ONCE)
 
     async def html(self, request: Request) -> Response:
@@ -177,7 +179,7 @@ class _Page:
             tag = self._tag(snapshot, selection, form, table)
             answer = self._answers.get(tag)  # somebody else may have asked in the meantime
             if answer is None:
-                found = figures(snapshot, selection, self._today(snapshot), hide_projects=self._hide_projects)
+                found = self._figures(snapshot, selection)
                 if form == "html":
                     answer = Answer(usage_page(found, static=self._files.address).encode(), HTML)
                 elif form == "json":
@@ -186,6 +188,16 @@ class _Page:
                     answer = Answer(csv_of(found, table).encode(), CSV)
                 self._answers.keep(tag, answer)
             return tag, answer
+
+    def _figures(self, snapshot: Snapshot, selection: Selection) -> Figures:
+        """What a selection shows; how it is drawn makes no difference to the numbers."""
+        today = self._today(snapshot)
+        asked = selection.showing(measure="cost", per="")
+        found = self._recent.get(
+            (snapshot.state, today, asked.query()),
+            lambda: figures(snapshot, asked, today, hide_projects=self._hide_projects),
+        )
+        return dataclasses.replace(found, selection=selection)
 
     def _today(self, snapshot: Snapshot) -> date:
         return self._now().astimezone(ZoneInfo(snapshot.zone)).date()
