@@ -36,6 +36,7 @@ class Scale:
         range_days: days of a backfill, and of what Dagster is told.
         rounds: how often what takes seconds is measured.
         quick_rounds: how often what takes less is.
+        calls: that each process records.
         whole: whether the corpus of 40x is read as well.
     """
 
@@ -46,10 +47,13 @@ class Scale:
     range_days: int = 365
     rounds: int = 5
     quick_rounds: int = 15
+    calls: int = 20_000
     whole: bool = False
 
 
-QUICK = Scale(megabytes=3, days=10, events=20_000, events_per_day=400, range_days=20, rounds=1, quick_rounds=2)
+QUICK = Scale(
+    megabytes=3, days=10, events=20_000, events_per_day=400, range_days=20, rounds=1, quick_rounds=2, calls=500
+)
 """Shows in a minute that all of it works; its verdicts say nothing."""
 
 
@@ -350,6 +354,38 @@ def _add_history(events: int, per_day: int, variables: dict[str, str]) -> str:
     return day
 
 
+def recorder(bench: Bench) -> Outcome:
+    """Calls recorded by one process, and by four at once."""
+    calls = bench.scale.calls
+    alone = [_recorded(bench, 1, calls) for _ in range(bench.scale.rounds)]
+    together = [_recorded(bench, 4, calls) for _ in range(bench.scale.rounds)]
+    median, slow, share = printed(alone), printed(alone, 1), printed(together, 2)
+    return Outcome(
+        [
+            Row("recording a call, one writer", "median", "µs", median.median, 150e-6, 100e-6),
+            Row("the same", "99th percentile", "µs", slow.median, 3e-3, 1e-3),
+            Row("calls of four processes (200 µs are 5,000/s)", "wall per call", "µs", share.median, 200e-6, 125e-6),
+        ],
+        [
+            Figure("recording a call, one writer: median", "µs", median),
+            Figure("recording a call, one writer: 99th percentile", "µs", slow),
+            Figure("recording calls, one writer: wall per call", "µs", printed(alone, 2)),
+            Figure("recording a call beside three other processes: median", "µs", printed(together)),
+            Figure("recording a call beside three other processes: 99th percentile", "µs", printed(together, 1)),
+            Figure("recording calls, four processes: wall per call", "µs", share),
+        ],
+    )
+
+
+def _recorded(bench: Bench, processes: int, calls: int) -> Usage:
+    with bench.data() as data:
+        used = run(program("record_calls", processes, calls), sync_environment(data, data))
+    told, stored, added = map(int, used.output.split()[3:])
+    if not told == stored == added:
+        raise WrongTotalsError(f"Of {told} recorded calls {stored} are stored, and {added} are in the days.")
+    return used
+
+
 def dagster(bench: Bench) -> Outcome:
     """A year as one range run of five assets, and Dagster being told of a year that was built without it."""
     days = bench.scale.range_days
@@ -412,6 +448,7 @@ CASES: dict[str, Callable[[Bench], Outcome]] = {
     "history": history,
     "report": report_daily,
     "page": usage_page,
+    "recorder": recorder,
     "dagster": dagster,
     "memory": memory,
 }
