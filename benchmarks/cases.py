@@ -323,6 +323,28 @@ def report_daily(bench: Bench) -> Outcome:
     return Outcome([Row(name, "wall", "s", wall(found).median, 0.4, 0.25)], _both(name, found, "ms"))
 
 
+def usage_page(bench: Bench) -> Outcome:
+    """The first byte of the usage page, over all of a year with a million events: known already, and not."""
+    events = bench.scale.events
+    with bench.data() as data:
+        variables = sync_environment(data, data)
+        last = _add_history(events, events // bench.scale.range_days, variables)
+        run(program("publish"), variables)
+        times = json.loads(run(program("ask_page", last, bench.scale.quick_rounds), variables).output)
+    expected = events // bench.scale.range_days * bench.scale.range_days
+    if times.pop("events") != expected:
+        raise WrongTotalsError(f"The page does not show {expected} events.")
+    found = {name: Samples(tuple(seconds)) for name, seconds in times.items()}
+    name = "usage page, 1 M events"
+    return Outcome(
+        [
+            Row(f"{name}, cached", "first byte", "ms", found["cached"].median, 0.060, 0.010),
+            Row(f"{name}, not cached", "first byte", "ms", found["not cached"].median, 0.400, 0.250),
+        ],
+        [Figure(f"{name}, {how}: first byte", "ms", samples) for how, samples in found.items()],
+    )
+
+
 def _add_history(events: int, per_day: int, variables: dict[str, str]) -> str:
     """Makes the history that long, and returns its last day."""
     day, priced = run(program("add_history", events, per_day), variables).output.split()
@@ -425,6 +447,7 @@ CASES: dict[str, Callable[[Bench], Outcome]] = {
     "growth": growth,
     "history": history,
     "report": report_daily,
+    "page": usage_page,
     "recorder": recorder,
     "dagster": dagster,
     "memory": memory,
