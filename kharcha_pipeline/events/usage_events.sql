@@ -16,7 +16,7 @@ COMMENT ON COLUMN usage_events.event_id IS 'Identity of the response: the same w
 COMMENT ON COLUMN usage_events.day IS 'Local day of occurred_at in the reporting zone.';
 COMMENT ON COLUMN usage_events.occurred_at IS 'Instant of the response.';
 COMMENT ON COLUMN usage_events.source IS 'The agent whose log said so: claude-code, codex, opencode, kimi.';
-COMMENT ON COLUMN usage_events.account IS 'Label given to the log root in the settings, else empty.';
+COMMENT ON COLUMN usage_events.account IS 'Label given to the log root in the settings, or account of the recorded call, else empty.';
 COMMENT ON COLUMN usage_events.machine IS 'Label of this machine from the settings, else a random id; never the host name.';
 COMMENT ON COLUMN usage_events.session_id IS 'Session as logged, else the name of its file.';
 COMMENT ON COLUMN usage_events.project IS 'Working directory as logged, else empty.';
@@ -50,7 +50,7 @@ COMMENT ON COLUMN usage_events.total_mismatch IS 'Whether reported_total_tokens 
 COMMENT ON COLUMN core.contexts.context_id IS 'Ascending number.';
 COMMENT ON COLUMN core.contexts.digest IS 'Digest of the columns that follow: each combination of them has one row.';
 COMMENT ON COLUMN core.contexts.source IS 'The agent whose log said so: claude-code, codex, opencode, kimi.';
-COMMENT ON COLUMN core.contexts.account IS 'Label given to the log root in the settings, else empty.';
+COMMENT ON COLUMN core.contexts.account IS 'Label given to the log root in the settings, or account of the recorded call, else empty.';
 COMMENT ON COLUMN core.contexts.session_id IS 'Session as logged, else the name of its file.';
 COMMENT ON COLUMN core.contexts.project IS 'Working directory as logged, else empty.';
 COMMENT ON COLUMN core.contexts.git_branch IS 'Git branch as logged, else empty.';

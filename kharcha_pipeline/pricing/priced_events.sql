@@ -1,6 +1,6 @@
 -- What each usage event costs: one row per event, from `usage_events` and `chosen_rates` alone.
 -- A sum that somebody else made is left out where the source's responses on that machine and day were seen one by one.
--- A reported cost above 0 stands, and with a sum any. Otherwise all tokens of the request are billed at the rates of its variant, of its
+-- A reported cost above 0 stands, and with a sum any. A call that failed before anything was used costs nothing. Otherwise all tokens of the request are billed at the rates of its variant, of its
 -- whole prompt's context tier and of the minute it was made at; when no such rates are known, the cost is NULL.
 -- Rates are decimals of 12 places per token, so no product is rounded and sums agree in any order.
 WITH events AS (
@@ -13,16 +13,20 @@ WITH events AS (
         CASE WHEN evidence = 'aggregate' THEN 0
             ELSE input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens
         END AS prompt_tokens,
-        evidence
+        evidence,
+        status <> 'ok' AND input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
+            + cache_write_1h_tokens + web_search_requests = 0 AS is_unused
     FROM core.usage_events AS events JOIN core.contexts USING (context_id)
     WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))
 ),
 seen AS (SELECT DISTINCT source, machine, day FROM events WHERE evidence = 'message')
 SELECT
     events.* EXCLUDE (
-        source, provider, model, route, model_raw, asked_tier, utc_day, utc_minute, is_reported, prompt_tokens, evidence
+        source, provider, model, route, model_raw, asked_tier, utc_day, utc_minute, is_reported, prompt_tokens, evidence,
+        is_unused
     ),
     CASE WHEN is_reported THEN reported_cost_usd
+        WHEN is_unused THEN 0::DECIMAL(38, 12)
         ELSE CAST(
             input_tokens * rates.input_rate + output_tokens * rates.output_rate
             + cache_read_tokens * rates.cache_read_rate + cache_write_5m_tokens * rates.cache_write_5m_rate
@@ -32,6 +36,7 @@ SELECT
     END AS cost_usd,
     CASE WHEN is_reported AND evidence = 'aggregate' THEN md5('reported sum')::UUID
         WHEN is_reported THEN md5('reported')::UUID
+        WHEN is_unused THEN md5('unused')::UUID
         ELSE coalesce(rates.price_id, md5('unpriced')::UUID)
     END AS price_id
 FROM events
@@ -47,7 +52,7 @@ LEFT JOIN chosen_rates AS rates
     AND events.prompt_tokens <= rates.prompt_up_to
     AND events.utc_minute >= rates.from_minute
     AND events.utc_minute < rates.until_minute
-    AND NOT events.is_reported
+    AND NOT events.is_reported AND NOT events.is_unused
     -- Searches without a known price leave the whole event unpriced.
     AND (events.web_search_requests = 0 OR rates.web_search_rate IS NOT NULL)
 WHERE events.evidence <> 'aggregate' OR NOT EXISTS (

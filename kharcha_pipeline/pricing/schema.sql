@@ -7,7 +7,7 @@ CREATE TABLE core.prices (
 COMMENT ON TABLE core.prices IS 'By what events are priced: the evidence that many costs have in common. `price_id` is a digest of the rest.';
 INSERT INTO core.prices (price_id, pricing_status, price_basis) VALUES
     (md5('reported')::UUID, 'exact', 'reported'), (md5('unpriced')::UUID, 'unpriced', NULL),
-    (md5('reported sum')::UUID, 'estimated', 'reported');
+    (md5('reported sum')::UUID, 'estimated', 'reported'), (md5('unused')::UUID, 'exact', 'unused');
 
 CREATE TABLE core.priced_events (
     event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, context_id BIGINT NOT NULL,

@@ -16,7 +16,7 @@ COMMENT ON COLUMN priced_events.event_id IS 'Identity of the response: the same 
 COMMENT ON COLUMN priced_events.day IS 'Local day of occurred_at in the reporting zone.';
 COMMENT ON COLUMN priced_events.occurred_at IS 'Instant of the response.';
 COMMENT ON COLUMN priced_events.source IS 'The agent whose log said so.';
-COMMENT ON COLUMN priced_events.account IS 'Label given to the log root in the settings, else empty.';
+COMMENT ON COLUMN priced_events.account IS 'Label given to the log root in the settings, or account of the recorded call, else empty.';
 COMMENT ON COLUMN priced_events.machine IS 'Label of the machine.';
 COMMENT ON COLUMN priced_events.session_id IS 'Session as logged, else the name of its file.';
 COMMENT ON COLUMN priced_events.project IS 'Working directory as logged, else empty.';
@@ -44,27 +44,27 @@ COMMENT ON COLUMN priced_events.model_quality IS 'exact, configured, fallback or
 COMMENT ON COLUMN priced_events.evidence IS 'message: one response seen by itself. aggregate: a sum somebody else made; never in a context tier above the base.';
 COMMENT ON COLUMN priced_events.recorded_at IS 'When this warehouse first knew the response.';
 COMMENT ON COLUMN priced_events.cost_usd IS 'What the response costs in USD at list price: the reported cost when positive (of a sum also when 0), else tokens times rates; NULL when unknown.';
-COMMENT ON COLUMN priced_events.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates, or reported with a sum) or unpriced.';
+COMMENT ON COLUMN priced_events.pricing_status IS 'exact (reported, free by the user''s own statement, or nothing was used), estimated (tokens times rates, or reported with a sum) or unpriced.';
 COMMENT ON COLUMN priced_events.price_provider IS 'Whose price list was used; NULL when none was.';
 COMMENT ON COLUMN priced_events.price_model IS 'The id in that list; NULL when none was used.';
 COMMENT ON COLUMN priced_events.snapshot_day IS 'UTC day whose rates were used: the UTC day of occurred_at; NULL when none were.';
 COMMENT ON COLUMN priced_events.snapshot_revision IS 'Revision of the snapshot; above 1 after a reprice.';
 COMMENT ON COLUMN priced_events.price_variant IS 'Variant of the rates: standard, batch, flex, priority or fast.';
 COMMENT ON COLUMN priced_events.price_tier IS 'Context tier of the rates: they hold for prompts of more than this many tokens; -1 for the base.';
-COMMENT ON COLUMN priced_events.price_basis IS 'reported, exact_day (the catalogue''s price of that day), carried (of an earlier day; the catalogue has forgotten the model), vendor_equivalent (the vendor''s list price for a model bought elsewhere), correction, override, free; NULL when unpriced.';
+COMMENT ON COLUMN priced_events.price_basis IS 'reported, exact_day (the catalogue''s price of that day), carried (of an earlier day; the catalogue has forgotten the model), vendor_equivalent (the vendor''s list price for a model bought elsewhere), correction, override, free, unused (the call failed before anything was used); NULL when unpriced.';
 COMMENT ON COLUMN priced_events.responses IS 'How many billed responses the row stands for: 1, but for a sum that somebody else made.';
 COMMENT ON COLUMN priced_events.reported_total_tokens IS 'Total that the sender of a sum gave; NULL for a single response.';
 COMMENT ON COLUMN priced_events.total_mismatch IS 'Whether reported_total_tokens is not the sum of the five counts.';
 
 COMMENT ON COLUMN core.prices.price_id IS 'Digest of the other columns.';
-COMMENT ON COLUMN core.prices.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates, or reported with a sum) or unpriced.';
+COMMENT ON COLUMN core.prices.pricing_status IS 'exact (reported, free by the user''s own statement, or nothing was used), estimated (tokens times rates, or reported with a sum) or unpriced.';
 COMMENT ON COLUMN core.prices.price_provider IS 'Whose price list was used; NULL when none was.';
 COMMENT ON COLUMN core.prices.price_model IS 'The id in that list; NULL when none was used.';
 COMMENT ON COLUMN core.prices.snapshot_day IS 'UTC day whose rates were used: the UTC day of occurred_at; NULL when none were.';
 COMMENT ON COLUMN core.prices.snapshot_revision IS 'Revision of the snapshot; above 1 after a reprice.';
 COMMENT ON COLUMN core.prices.price_variant IS 'Variant of the rates: standard, batch, flex, priority or fast.';
 COMMENT ON COLUMN core.prices.price_tier IS 'Context tier of the rates: they hold for prompts of more than this many tokens; -1 for the base.';
-COMMENT ON COLUMN core.prices.price_basis IS 'reported, exact_day (the catalogue''s price of that day), carried (of an earlier day; the catalogue has forgotten the model), vendor_equivalent (the vendor''s list price for a model bought elsewhere), correction, override, free; NULL when unpriced.';
+COMMENT ON COLUMN core.prices.price_basis IS 'reported, exact_day (the catalogue''s price of that day), carried (of an earlier day; the catalogue has forgotten the model), vendor_equivalent (the vendor''s list price for a model bought elsewhere), correction, override, free, unused (the call failed before anything was used); NULL when unpriced.';
 
 COMMENT ON COLUMN core.priced_events.event_id IS 'Identity of the response: the same wherever and however often it was logged.';
 COMMENT ON COLUMN core.priced_events.day IS 'Local day of occurred_at in the reporting zone.';

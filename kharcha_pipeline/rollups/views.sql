@@ -34,7 +34,7 @@ FROM daily_usage GROUP BY ALL;
 COMMENT ON VIEW monthly_usage IS 'Usage per calendar month of local days; otherwise the grain of daily_usage.';
 COMMENT ON COLUMN monthly_usage.month IS 'First day of the calendar month.';
 COMMENT ON COLUMN monthly_usage.source IS 'The agent.';
-COMMENT ON COLUMN monthly_usage.account IS 'Label of the log root, else empty.';
+COMMENT ON COLUMN monthly_usage.account IS 'Label of the log root or account of the recorded call, else empty.';
 COMMENT ON COLUMN monthly_usage.machine IS 'Label of the machine.';
 COMMENT ON COLUMN monthly_usage.project IS 'Working directory as logged.';
 COMMENT ON COLUMN monthly_usage.provider IS 'Vendor of the model.';
@@ -88,7 +88,7 @@ SELECT
 FROM daily_usage GROUP BY day, account, model, endpoint;
 COMMENT ON VIEW usage_daily IS 'Usage per local day, account, model and endpoint: the grain of request recorders.';
 COMMENT ON COLUMN usage_daily.day IS 'Local day in the reporting zone.';
-COMMENT ON COLUMN usage_daily.account_name IS 'Label of the log root, else empty.';
+COMMENT ON COLUMN usage_daily.account_name IS 'Label of the log root or account of the recorded call, else empty.';
 COMMENT ON COLUMN usage_daily.model_id IS 'Model.';
 COMMENT ON COLUMN usage_daily.endpoint IS 'API endpoint; empty for agent logs.';
 COMMENT ON COLUMN usage_daily.req_count IS 'Number of requests: billed responses, and recorded calls that failed or were broken off.';

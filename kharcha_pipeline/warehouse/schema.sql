@@ -118,7 +118,7 @@ CREATE TABLE daily_usage (
 COMMENT ON TABLE daily_usage IS 'Usage per local day, source, account, machine, project, provider, model and endpoint.';
 COMMENT ON COLUMN daily_usage.day IS 'Local day in the reporting zone.';
 COMMENT ON COLUMN daily_usage.source IS 'The agent.';
-COMMENT ON COLUMN daily_usage.account IS 'Label of the log root, else empty.';
+COMMENT ON COLUMN daily_usage.account IS 'Label of the log root or account of the recorded call, else empty.';
 COMMENT ON COLUMN daily_usage.machine IS 'Label of the machine.';
 COMMENT ON COLUMN daily_usage.project IS 'Working directory as logged.';
 COMMENT ON COLUMN daily_usage.provider IS 'Vendor of the model.';

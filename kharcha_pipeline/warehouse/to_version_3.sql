@@ -12,7 +12,8 @@ ALTER TABLE core.priced_events ALTER COLUMN responses SET NOT NULL;
 ALTER TABLE core.priced_events ALTER COLUMN responses DROP DEFAULT;
 ALTER TABLE core.priced_events ADD COLUMN reported_total_tokens BIGINT;
 
-INSERT INTO core.prices (price_id, pricing_status, price_basis) VALUES (md5('reported sum')::UUID, 'estimated', 'reported');
+INSERT INTO core.prices (price_id, pricing_status, price_basis) VALUES
+    (md5('reported sum')::UUID, 'estimated', 'reported'), (md5('unused')::UUID, 'exact', 'unused');
 
 ALTER TABLE daily_usage ADD COLUMN failed_events BIGINT DEFAULT 0;
 ALTER TABLE daily_usage ALTER COLUMN failed_events SET NOT NULL;
@@ -53,3 +54,4 @@ COMMENT ON COLUMN session_usage.first_at IS 'Instant of the first event.';
 COMMENT ON COLUMN session_usage.last_at IS 'Instant of the last event.';
 INSERT INTO session_usage BY NAME FROM session_usage_before ORDER BY day, source, session_id, provider, model;
 DROP TABLE session_usage_before;
+COMMENT ON COLUMN daily_usage.account IS 'Label of the log root or account of the recorded call, else empty.';

@@ -392,6 +392,15 @@ def test_what_a_sum_is_said_to_cost_stands_even_if_it_is_nothing(
     assert (priced["cost_usd"], priced["pricing_status"], priced["price_basis"]) == (cost, status, basis)
 
 
+def test_a_call_that_failed_before_anything_was_used_costs_nothing_whatever_its_model(ledger: Ledger) -> None:
+    failed = ledger.add("an-invented-name", "2026-03-01T12:00", source="recorder", status="error")
+    aborted = ledger.add("an-invented-name", "2026-03-01T12:01", source="recorder", status="aborted", output_tokens=1)
+    silent = ledger.add("an-invented-name", "2026-03-01T12:02", source="recorder")
+    ledger.price()
+    assert [ledger.cost(event) for event in (failed, aborted, silent)] == [0, None, None]
+    assert (ledger.priced(failed)["pricing_status"], ledger.priced(failed)["price_basis"]) == ("exact", "unused")
+
+
 def test_a_total_that_is_not_the_sum_is_kept_and_marked(ledger: Ledger) -> None:
     of_sum = {"evidence": "aggregate", "input_tokens": 3, "output_tokens": 4}
     right = ledger.add("gpt-5", "2026-03-01T12:00", reported_total_tokens=7, **of_sum)
@@ -414,8 +423,8 @@ def test_rows_are_written_in_day_order(ledger: Ledger) -> None:
     for hour in (9, 3, 17, 1):
         ledger.add("gpt-5", f"2026-03-01T{hour:02}:00", input_tokens=1)
     ledger.price()
-    assert ledger.query("SELECT occurred_at FROM priced_events") == ledger.query(
-        "SELECT occurred_at FROM priced_events ORDER BY day, occurred_at, event_id"
+    assert ledger.query("SELECT occurred_at FROM core.priced_events") == ledger.query(
+        "SELECT occurred_at FROM core.priced_events ORDER BY day, occurred_at, event_id"
     )
 
 
