@@ -38,6 +38,9 @@ class RebucketResult(msgspec.Struct, frozen=True):
 def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketResult:
     """Moves every event to its local day in another zone and rebuilds all days, in one transaction.
 
+    Sums that somebody else made keep the day they were sent with, and are not part of the totals: where all single
+    responses of such a day move away, the sum counts in their place.
+
     No price of a built day is looked up: snapshots belong to UTC days, which do not move, so every cost stays what
     it is. The totals before and after are compared, and the change is logged in `rebuckets`. No log file is read
     meanwhile, because a landing knows the zone from its beginning on.
@@ -63,7 +66,11 @@ def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketR
         connection.execute(
             """
             INSERT INTO core.usage_events BY NAME
-            SELECT * REPLACE (CAST(timezone(?, occurred_at) AS DATE) AS day) FROM moved
+            SELECT * REPLACE (
+                CASE WHEN context_id IN (SELECT context_id FROM core.contexts WHERE evidence = 'aggregate') THEN day
+                    ELSE CAST(timezone(?, occurred_at) AS DATE)
+                END AS day
+            ) FROM moved
             ORDER BY day, occurred_at, event_id
             """,
             [zone],
@@ -103,7 +110,7 @@ def _totals(connection: duckdb.DuckDBPyConnection) -> Totals:
         """
         SELECT count(*), coalesce(sum(input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
             + cache_write_1h_tokens), 0)::BIGINT, sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL)
-        FROM priced_events
+        FROM priced_events WHERE evidence = 'message'
         """
     ).fetchall()[0]
     return Totals(*row)

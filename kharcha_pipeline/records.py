@@ -23,6 +23,9 @@ EARLIEST_MS = 1_577_836_800_000
 
 ServiceTier = Literal["standard", "batch", "flex", "priority", "fast"]
 
+CallStatus = Literal["ok", "error", "aborted"]
+"""How a recorded call ended."""
+
 
 class LogFile(msgspec.Struct, frozen=True):
     """A file a source shall read now, and how far it was read before.
@@ -108,3 +111,29 @@ class SettledRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning_tokens: int = 0
     web_search_requests: int = 0
     reported_cost_usd: Decimal | None = None
+
+
+class SettledCall(SettledRecord, frozen=True, omit_defaults=True):
+    """A model response seen by whoever passed the call on: a proxy knows more of it than an agent's log.
+
+    `premium_request_count` counts requests of plans that bill by them.
+    """
+
+    endpoint: str = ""
+    status: CallStatus = "ok"
+    premium_request_count: Decimal = Decimal(0)
+
+
+class SettledAggregate(SettledRecord, frozen=True, omit_defaults=True, kw_only=True):
+    """A sum that somebody else made: evidence for `responses` billed responses of one agent, machine and local day.
+
+    `day` (`YYYY-MM-DD`) is the sender's own and never moves with the reporting zone; `occurred_at` is noon in UTC of
+    it. `reported_total_tokens` is the sender's total, whether or not it is the sum of the five counts. A reported
+    cost of 0 is one.
+    """
+
+    source: str
+    machine: str
+    day: str
+    responses: int
+    reported_total_tokens: int

@@ -181,8 +181,9 @@ _STATISTICS = {
         WHERE snapshot_day BETWEEN $first AND $last AND snapshot_day IN (SELECT unnest($days::DATE[]))
         GROUP BY snapshot_day""",
     "priced_events": f"""
-        SELECT day, count(*), {_TOKENS}, sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL)
-        FROM priced_events {_OF_DAYS}""",
+        SELECT day, count(*), {_TOKENS}, sum(cost_usd),
+            coalesce(sum(responses) FILTER (WHERE cost_usd IS NULL), 0)::BIGINT
+        FROM core.priced_events {_OF_DAYS}""",
     **{
         table: f"SELECT day, count(*), {_TOKENS}, sum(cost_usd), sum(unpriced_events)::BIGINT FROM {table} {_OF_DAYS}"
         for table in ("session_usage", "daily_usage")

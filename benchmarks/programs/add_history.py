@@ -63,7 +63,7 @@ SELECT nextval('core.context_ids') AS context_id, * FROM (
 INSERT INTO core.usage_events BY NAME
 SELECT event_id, day, occurred_at, family_key, context_id, machine, input_tokens, output_tokens, cache_read_tokens,
     cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, web_search_requests, reported_cost_usd,
-    recorded_at
+    recorded_at, 1 AS responses, NULL AS reported_total_tokens
 FROM invented JOIN core.contexts USING (digest) ORDER BY day, occurred_at, event_id;
 DROP TABLE invented
 """

@@ -40,7 +40,14 @@ _BUILT_APART = """
 """
 
 _PRICED_TWICE_OR_NEVER = f"""
-WITH expected AS (SELECT day, {_SUMS.format(events="count(*)")} FROM usage_events WHERE {_IN_DAYS} GROUP BY day),
+WITH expected AS (SELECT day, {_SUMS.format(events="count(*)")} FROM usage_events WHERE {_IN_DAYS} AND (
+    evidence <> 'aggregate'
+    OR NOT EXISTS (
+        SELECT 1 FROM usage_events AS seen
+        WHERE {_IN_DAYS} AND seen.evidence = 'message' AND seen.source = usage_events.source
+            AND seen.machine = usage_events.machine AND seen.day = usage_events.day
+    )
+) GROUP BY day),
 found AS (SELECT day, {_SUMS.format(events="count(*)")} FROM priced_events WHERE {_IN_DAYS} GROUP BY day)
 SELECT day FROM expected FULL JOIN found USING (day)
 WHERE expected IS DISTINCT FROM found AND day NOT IN (
@@ -50,8 +57,8 @@ WHERE expected IS DISTINCT FROM found AND day NOT IN (
 
 _NOT_CONSERVED = f"""
 WITH expected AS (
-    SELECT day, {_SUMS.format(events="count(*)")}, sum(cost_usd) AS cost_usd,
-        count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
+    SELECT day, {_SUMS.format(events="sum(responses)")}, sum(cost_usd) AS cost_usd,
+        coalesce(sum(responses) FILTER (WHERE cost_usd IS NULL), 0) AS unpriced_events
     FROM priced_events WHERE {_IN_DAYS} GROUP BY day
 ), found AS (
     SELECT day, {_SUMS.format(events="sum(events)")}, sum(cost_usd) AS cost_usd,
@@ -69,7 +76,7 @@ SELECT day FROM priced_events WHERE {_IN_DAYS} AND (
     (cost_usd IS NULL) <> (pricing_status = 'unpriced')
     OR cost_usd < 0
     -- a price is refused unless some rate is above zero, so work in both directions costs something
-    OR (cost_usd = 0 AND price_basis <> 'free' AND input_tokens > 0 AND output_tokens > 0)
+    OR (cost_usd = 0 AND price_basis NOT IN ('free', 'reported') AND input_tokens > 0 AND output_tokens > 0)
 ) ORDER BY day
 """
 
@@ -85,8 +92,8 @@ SELECT DISTINCT rates_sha256 FROM pricing_snapshots ANTI JOIN pricing_rates USIN
 """
 
 _UNPRICED = f"""
-SELECT provider, model, count(*) FROM priced_events WHERE {_IN_DAYS} AND cost_usd IS NULL
-GROUP BY provider, model ORDER BY count(*) DESC, provider, model
+SELECT provider, model, sum(responses)::BIGINT AS events FROM priced_events WHERE {_IN_DAYS} AND cost_usd IS NULL
+GROUP BY provider, model ORDER BY events DESC, provider, model
 """
 
 

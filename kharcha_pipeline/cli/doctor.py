@@ -212,7 +212,7 @@ _SUMS = """
     FROM {table} GROUP BY day
 """
 _DAYS_THAT_DIFFER = f"""
-    WITH of_events AS ({_SUMS.format(events="1", table="priced_events")}),
+    WITH of_events AS ({_SUMS.format(events="responses", table="priced_events")}),
         of_days AS ({_SUMS.format(events="events", table="daily_usage")}),
         of_sessions AS ({_SUMS.format(events="events", table="session_usage")})
     SELECT DISTINCT day FROM (

@@ -181,5 +181,8 @@ def known_sources(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _table(report: Report) -> str:
     """Sessions are made from the events themselves, which know their instants; all else from the daily rollup."""
     if report is Report.SESSION:
-        return "(SELECT *, 1 AS events, (cost_usd IS NULL)::BIGINT AS unpriced_events FROM priced_events)"
+        return (
+            "(SELECT *, responses AS events, CASE WHEN cost_usd IS NULL THEN responses ELSE 0 END AS unpriced_events "
+            "FROM priced_events)"
+        )
     return "daily_usage"

@@ -6,7 +6,10 @@ SELECT
     provider_raw, model_raw, route, endpoint, service_tier, status, input_tokens, output_tokens,
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, web_search_requests,
     premium_request_count, reported_cost_usd, time_quality, model_quality, evidence,
-    recorded_at
+    recorded_at,
+    responses, reported_total_tokens,
+    coalesce(reported_total_tokens <> input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
+        + cache_write_1h_tokens, false) AS total_mismatch
 FROM core.usage_events AS events JOIN core.contexts USING (context_id);
 COMMENT ON VIEW usage_events IS 'One row per billed model response, deduplicated over all files, with disjoint token counts and normalized names.';
 COMMENT ON COLUMN usage_events.event_id IS 'Identity of the response: the same wherever and however often it was logged. Holds no day, path or zone.';
@@ -40,6 +43,9 @@ COMMENT ON COLUMN usage_events.time_quality IS 'exact, neighbour (the time of th
 COMMENT ON COLUMN usage_events.model_quality IS 'exact, configured (from the agent''s settings), fallback or none.';
 COMMENT ON COLUMN usage_events.evidence IS 'message: one response seen by itself. aggregate: a sum somebody else made.';
 COMMENT ON COLUMN usage_events.recorded_at IS 'When this warehouse first knew the response.';
+COMMENT ON COLUMN usage_events.responses IS 'How many billed responses the row stands for: 1, but for a sum that somebody else made.';
+COMMENT ON COLUMN usage_events.reported_total_tokens IS 'Total that the sender of a sum gave; NULL for a single response.';
+COMMENT ON COLUMN usage_events.total_mismatch IS 'Whether reported_total_tokens is not the sum of the five counts.';
 
 COMMENT ON COLUMN core.contexts.context_id IS 'Ascending number.';
 COMMENT ON COLUMN core.contexts.digest IS 'Digest of the columns that follow: each combination of them has one row.';
@@ -77,6 +83,8 @@ COMMENT ON COLUMN core.usage_events.reasoning_tokens IS 'Reasoning tokens, for i
 COMMENT ON COLUMN core.usage_events.web_search_requests IS 'Searches done by the vendor, billed per thousand.';
 COMMENT ON COLUMN core.usage_events.reported_cost_usd IS 'Cost in USD as the agent wrote it, untouched; NULL when it wrote none.';
 COMMENT ON COLUMN core.usage_events.recorded_at IS 'When this warehouse first knew the response.';
+COMMENT ON COLUMN core.usage_events.responses IS 'How many billed responses the row stands for: 1, but for a sum that somebody else made.';
+COMMENT ON COLUMN core.usage_events.reported_total_tokens IS 'Total that the sender of a sum gave; NULL for a single response.';
 
 CREATE OR REPLACE MACRO events_as_of(instant) AS TABLE
 WITH first_change_after AS (
@@ -91,9 +99,11 @@ WITH first_change_after AS (
         "input_tokens": "BIGINT", "output_tokens": "BIGINT", "cache_read_tokens": "BIGINT",
         "cache_write_5m_tokens": "BIGINT", "cache_write_1h_tokens": "BIGINT", "reasoning_tokens": "BIGINT",
         "web_search_requests": "BIGINT", "premium_request_count": "DECIMAL(18,4)", "reported_cost_usd": "DECIMAL(38,12)",
-        "time_quality": "VARCHAR", "model_quality": "VARCHAR", "evidence": "VARCHAR", "recorded_at": "TIMESTAMPTZ"
+        "time_quality": "VARCHAR", "model_quality": "VARCHAR", "evidence": "VARCHAR", "recorded_at": "TIMESTAMPTZ",
+        "responses": "BIGINT", "reported_total_tokens": "BIGINT", "total_mismatch": "BOOLEAN"
     }')) FROM first_change_after
 )
 FROM usage_events WHERE recorded_at <= instant AND event_id NOT IN (SELECT event_id FROM first_change_after)
 UNION ALL BY NAME
+SELECT * REPLACE (coalesce(responses, 1) AS responses, coalesce(total_mismatch, false) AS total_mismatch)
 FROM restored WHERE recorded_at <= instant;

@@ -1,5 +1,6 @@
 -- What each usage event costs: one row per event, from `usage_events` and `chosen_rates` alone.
--- A reported cost above 0 stands. Otherwise all tokens of the request are billed at the rates of its variant, of its
+-- A sum that somebody else made is left out where the source's responses on that machine and day were seen one by one.
+-- A reported cost above 0 stands, and with a sum any. Otherwise all tokens of the request are billed at the rates of its variant, of its
 -- whole prompt's context tier and of the minute it was made at; when no such rates are known, the cost is NULL.
 -- Rates are decimals of 12 places per token, so no product is rounded and sums agree in any order.
 WITH events AS (
@@ -7,16 +8,20 @@ WITH events AS (
         coalesce(nullif(service_tier, ''), 'standard') AS asked_tier,
         CAST(DATE '1970-01-01' + CAST(epoch_ms(occurred_at) // 86400000 AS INTEGER) AS DATE) AS utc_day,
         CAST((epoch_ms(occurred_at) // 60000) % 1440 AS INTEGER) AS utc_minute,
-        coalesce(reported_cost_usd > 0, false) AS is_reported,
+        coalesce(reported_cost_usd > 0 OR evidence = 'aggregate', false) AND reported_cost_usd IS NOT NULL AS is_reported,
         -- A sum of several requests says nothing about the length of any one prompt: base tier.
         CASE WHEN evidence = 'aggregate' THEN 0
             ELSE input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens
-        END AS prompt_tokens
+        END AS prompt_tokens,
+        evidence
     FROM core.usage_events AS events JOIN core.contexts USING (context_id)
     WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))
-)
+),
+seen AS (SELECT DISTINCT source, machine, day FROM events WHERE evidence = 'message')
 SELECT
-    events.* EXCLUDE (source, provider, model, route, model_raw, asked_tier, utc_day, utc_minute, is_reported, prompt_tokens),
+    events.* EXCLUDE (
+        source, provider, model, route, model_raw, asked_tier, utc_day, utc_minute, is_reported, prompt_tokens, evidence
+    ),
     CASE WHEN is_reported THEN reported_cost_usd
         ELSE CAST(
             input_tokens * rates.input_rate + output_tokens * rates.output_rate
@@ -25,7 +30,10 @@ SELECT
             + web_search_requests * coalesce(rates.web_search_rate, CAST(0 AS DECIMAL(18, 12)))
             AS DECIMAL(38, 12))
     END AS cost_usd,
-    CASE WHEN is_reported THEN md5('reported')::UUID ELSE coalesce(rates.price_id, md5('unpriced')::UUID) END AS price_id
+    CASE WHEN is_reported AND evidence = 'aggregate' THEN md5('reported sum')::UUID
+        WHEN is_reported THEN md5('reported')::UUID
+        ELSE coalesce(rates.price_id, md5('unpriced')::UUID)
+    END AS price_id
 FROM events
 LEFT JOIN chosen_rates AS rates
     ON rates.used_source = events.source
@@ -42,3 +50,6 @@ LEFT JOIN chosen_rates AS rates
     AND NOT events.is_reported
     -- Searches without a known price leave the whole event unpriced.
     AND (events.web_search_requests = 0 OR rates.web_search_rate IS NOT NULL)
+WHERE events.evidence <> 'aggregate' OR NOT EXISTS (
+    FROM seen WHERE seen.source = events.source AND seen.machine = events.machine AND seen.day = events.day
+)

@@ -161,7 +161,7 @@ def unpriced_uses(connection: duckdb.DuckDBPyConnection) -> list[UnpricedUse]:
         named AS (SELECT DISTINCT source, provider, model, route, model_raw FROM operations.price_names),
         uses AS (
             SELECT source, provider, model, route, model_raw, service_tier, web_search_requests > 0 AS searched,
-                count(*) AS events, min(day) AS first_day, max(day) AS last_day,
+                sum(responses) AS events, min(day) AS first_day, max(day) AS last_day,
                 sum(input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens)
                     AS tokens
             FROM priced_events WHERE pricing_status = 'unpriced' GROUP BY ALL

@@ -6,14 +6,16 @@ CREATE TABLE core.prices (
 );
 COMMENT ON TABLE core.prices IS 'By what events are priced: the evidence that many costs have in common. `price_id` is a digest of the rest.';
 INSERT INTO core.prices (price_id, pricing_status, price_basis) VALUES
-    (md5('reported')::UUID, 'exact', 'reported'), (md5('unpriced')::UUID, 'unpriced', NULL);
+    (md5('reported')::UUID, 'exact', 'reported'), (md5('unpriced')::UUID, 'unpriced', NULL),
+    (md5('reported sum')::UUID, 'estimated', 'reported');
 
 CREATE TABLE core.priced_events (
     event_id UUID NOT NULL, day DATE NOT NULL, occurred_at TIMESTAMPTZ NOT NULL, context_id BIGINT NOT NULL,
     machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
     cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
-    recorded_at TIMESTAMPTZ NOT NULL, cost_usd DECIMAL(38, 12), price_id UUID NOT NULL
+    recorded_at TIMESTAMPTZ NOT NULL, cost_usd DECIMAL(38, 12), price_id UUID NOT NULL, responses BIGINT NOT NULL,
+    reported_total_tokens BIGINT
 );
 COMMENT ON TABLE core.priced_events IS 'Usage events with what they cost, in day order: the view priced_events without its texts.';
 

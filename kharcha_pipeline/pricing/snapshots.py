@@ -28,7 +28,8 @@ _NAME = "source, provider, model, route, model_raw"
 _MISSING = f"""
 WITH used AS (
     SELECT DISTINCT {_NAME}, {UTC_DAY} AS snapshot_day FROM usage_events
-    WHERE {IN_DAYS} AND model <> '' AND (reported_cost_usd IS NULL OR reported_cost_usd <= 0)
+    WHERE {IN_DAYS} AND model <> ''
+        AND (reported_cost_usd IS NULL OR reported_cost_usd <= 0 AND evidence <> 'aggregate')
 )
 SELECT used.* FROM used
 ANTI JOIN operations.price_names USING ({_NAME}, snapshot_day)

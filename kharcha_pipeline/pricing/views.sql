@@ -6,7 +6,10 @@ SELECT
     cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, web_search_requests,
     premium_request_count, reported_cost_usd, time_quality, model_quality, evidence,
     recorded_at, cost_usd, pricing_status, price_provider, price_model, snapshot_day, snapshot_revision, price_variant,
-    price_tier, price_basis
+    price_tier, price_basis,
+    responses, reported_total_tokens,
+    coalesce(reported_total_tokens <> input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
+        + cache_write_1h_tokens, false) AS total_mismatch
 FROM core.priced_events AS events JOIN core.contexts USING (context_id) JOIN core.prices USING (price_id);
 COMMENT ON VIEW priced_events IS 'Usage events with what they cost on the day they were used, and the evidence for it. An unknown price is NULL, never 0.';
 COMMENT ON COLUMN priced_events.event_id IS 'Identity of the response: the same wherever and however often it was logged.';
@@ -40,8 +43,8 @@ COMMENT ON COLUMN priced_events.time_quality IS 'exact, neighbour or mtime: how 
 COMMENT ON COLUMN priced_events.model_quality IS 'exact, configured, fallback or none: how the model is known.';
 COMMENT ON COLUMN priced_events.evidence IS 'message: one response seen by itself. aggregate: a sum somebody else made; never in a context tier above the base.';
 COMMENT ON COLUMN priced_events.recorded_at IS 'When this warehouse first knew the response.';
-COMMENT ON COLUMN priced_events.cost_usd IS 'What the response costs in USD at list price: the reported cost when positive, else tokens times rates; NULL when unknown.';
-COMMENT ON COLUMN priced_events.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates) or unpriced.';
+COMMENT ON COLUMN priced_events.cost_usd IS 'What the response costs in USD at list price: the reported cost when positive (of a sum also when 0), else tokens times rates; NULL when unknown.';
+COMMENT ON COLUMN priced_events.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates, or reported with a sum) or unpriced.';
 COMMENT ON COLUMN priced_events.price_provider IS 'Whose price list was used; NULL when none was.';
 COMMENT ON COLUMN priced_events.price_model IS 'The id in that list; NULL when none was used.';
 COMMENT ON COLUMN priced_events.snapshot_day IS 'UTC day whose rates were used: the UTC day of occurred_at; NULL when none were.';
@@ -49,9 +52,12 @@ COMMENT ON COLUMN priced_events.snapshot_revision IS 'Revision of the snapshot; 
 COMMENT ON COLUMN priced_events.price_variant IS 'Variant of the rates: standard, batch, flex, priority or fast.';
 COMMENT ON COLUMN priced_events.price_tier IS 'Context tier of the rates: they hold for prompts of more than this many tokens; -1 for the base.';
 COMMENT ON COLUMN priced_events.price_basis IS 'reported, exact_day (the catalogue''s price of that day), carried (of an earlier day; the catalogue has forgotten the model), vendor_equivalent (the vendor''s list price for a model bought elsewhere), correction, override, free; NULL when unpriced.';
+COMMENT ON COLUMN priced_events.responses IS 'How many billed responses the row stands for: 1, but for a sum that somebody else made.';
+COMMENT ON COLUMN priced_events.reported_total_tokens IS 'Total that the sender of a sum gave; NULL for a single response.';
+COMMENT ON COLUMN priced_events.total_mismatch IS 'Whether reported_total_tokens is not the sum of the five counts.';
 
 COMMENT ON COLUMN core.prices.price_id IS 'Digest of the other columns.';
-COMMENT ON COLUMN core.prices.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates) or unpriced.';
+COMMENT ON COLUMN core.prices.pricing_status IS 'exact (reported, or free by the user''s own statement), estimated (tokens times rates, or reported with a sum) or unpriced.';
 COMMENT ON COLUMN core.prices.price_provider IS 'Whose price list was used; NULL when none was.';
 COMMENT ON COLUMN core.prices.price_model IS 'The id in that list; NULL when none was used.';
 COMMENT ON COLUMN core.prices.snapshot_day IS 'UTC day whose rates were used: the UTC day of occurred_at; NULL when none were.';
@@ -74,5 +80,7 @@ COMMENT ON COLUMN core.priced_events.reasoning_tokens IS 'Reasoning tokens, for 
 COMMENT ON COLUMN core.priced_events.web_search_requests IS 'Searches done by the vendor, billed per thousand.';
 COMMENT ON COLUMN core.priced_events.reported_cost_usd IS 'Cost in USD as the agent wrote it, untouched; NULL when it wrote none.';
 COMMENT ON COLUMN core.priced_events.recorded_at IS 'When this warehouse first knew the response.';
-COMMENT ON COLUMN core.priced_events.cost_usd IS 'What the response costs in USD at list price: the reported cost when positive, else tokens times rates; NULL when unknown.';
+COMMENT ON COLUMN core.priced_events.cost_usd IS 'What the response costs in USD at list price: the reported cost when positive (of a sum also when 0), else tokens times rates; NULL when unknown.';
 COMMENT ON COLUMN core.priced_events.price_id IS 'Its row in core.prices.';
+COMMENT ON COLUMN core.priced_events.responses IS 'How many billed responses the row stands for: 1, but for a sum that somebody else made.';
+COMMENT ON COLUMN core.priced_events.reported_total_tokens IS 'Total that the sender of a sum gave; NULL for a single response.';

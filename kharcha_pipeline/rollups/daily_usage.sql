@@ -2,8 +2,8 @@
 INSERT INTO daily_usage BY NAME
 SELECT
     day, source, account, machine, project, provider, model, endpoint,
-    count(*) AS events,
-    count(DISTINCT session_id) AS sessions,
+    sum(responses)::BIGINT AS events,
+    count(DISTINCT nullif(session_id, '')) AS sessions,
     sum(input_tokens)::BIGINT AS input_tokens,
     sum(output_tokens)::BIGINT AS output_tokens,
     sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
@@ -13,7 +13,9 @@ SELECT
     sum(web_search_requests)::BIGINT AS web_search_requests,
     sum(premium_request_count) AS premium_request_count,
     sum(cost_usd) AS cost_usd,
-    count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
+    coalesce(sum(responses) FILTER (WHERE cost_usd IS NULL), 0)::BIGINT AS unpriced_events,
+    count(*) FILTER (WHERE status = 'error') AS failed_events,
+    count(*) FILTER (WHERE status = 'aborted') AS aborted_events
 FROM priced_events
 WHERE day BETWEEN $first AND $last AND day IN (SELECT unnest($days::DATE[]))
 GROUP BY day, source, account, machine, project, provider, model, endpoint

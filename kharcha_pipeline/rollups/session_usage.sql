@@ -3,7 +3,7 @@ INSERT INTO session_usage BY NAME
 SELECT
     sha256(concat_ws(':', source, session_id, provider, model, strftime(day, '%Y-%m-%d'))) AS dedupe_key,
     source, session_id, provider, model, day,
-    count(*) AS events,
+    sum(responses)::BIGINT AS events,
     sum(input_tokens)::BIGINT AS input_tokens,
     sum(output_tokens)::BIGINT AS output_tokens,
     sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
@@ -12,7 +12,7 @@ SELECT
     sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
     sum(web_search_requests)::BIGINT AS web_search_requests,
     sum(cost_usd) AS cost_usd,
-    count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events,
+    coalesce(sum(responses) FILTER (WHERE cost_usd IS NULL), 0)::BIGINT AS unpriced_events,
     min(occurred_at) AS first_at,
     max(occurred_at) AS last_at
 FROM priced_events

@@ -58,8 +58,8 @@ SELECT
     sum(cache_read_tokens)::BIGINT AS cache_read_tokens, sum(cache_write_5m_tokens)::BIGINT AS cache_write_5m_tokens,
     sum(cache_write_1h_tokens)::BIGINT AS cache_write_1h_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
     sum(cost_usd) AS cost_usd, count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
-FROM priced_events GROUP BY 1, day, source, provider, model;
-COMMENT ON VIEW hourly_usage IS 'Usage per hour (an instant: the start of the hour), local day, source, provider and model.';
+FROM priced_events WHERE evidence = 'message' GROUP BY 1, day, source, provider, model;
+COMMENT ON VIEW hourly_usage IS 'Usage per hour (an instant: the start of the hour), local day, source, provider and model. Without sums that somebody else made, which have no hour.';
 COMMENT ON COLUMN hourly_usage.hour IS 'Start of the hour, an instant.';
 COMMENT ON COLUMN hourly_usage.day IS 'Local day in the reporting zone.';
 COMMENT ON COLUMN hourly_usage.source IS 'The agent.';
@@ -83,14 +83,15 @@ SELECT
     sum(cache_write_5m_tokens + cache_write_1h_tokens)::BIGINT AS cache_creation_tokens,
     sum(output_tokens)::BIGINT AS output_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
     sum(premium_request_count) AS premium_request_count, sum(cost_usd) AS cost_usd,
-    sum(unpriced_events)::BIGINT AS unpriced_events
+    sum(unpriced_events)::BIGINT AS unpriced_events,
+    sum(failed_events)::BIGINT AS failed_events, sum(aborted_events)::BIGINT AS aborted_events
 FROM daily_usage GROUP BY day, account, model, endpoint;
 COMMENT ON VIEW usage_daily IS 'Usage per local day, account, model and endpoint: the grain of request recorders.';
 COMMENT ON COLUMN usage_daily.day IS 'Local day in the reporting zone.';
 COMMENT ON COLUMN usage_daily.account_name IS 'Label of the log root, else empty.';
 COMMENT ON COLUMN usage_daily.model_id IS 'Model.';
 COMMENT ON COLUMN usage_daily.endpoint IS 'API endpoint; empty for agent logs.';
-COMMENT ON COLUMN usage_daily.req_count IS 'Number of billed responses.';
+COMMENT ON COLUMN usage_daily.req_count IS 'Number of requests: billed responses, and recorded calls that failed or were broken off.';
 COMMENT ON COLUMN usage_daily.input_tokens IS 'Sum of input_tokens: uncached prompt tokens.';
 COMMENT ON COLUMN usage_daily.cached_input_tokens IS 'Sum of cache_read_tokens; not part of input_tokens.';
 COMMENT ON COLUMN usage_daily.cache_creation_tokens IS 'Sum of cache_write_5m_tokens and cache_write_1h_tokens.';
@@ -99,15 +100,17 @@ COMMENT ON COLUMN usage_daily.reasoning_tokens IS 'Sum of reasoning_tokens, part
 COMMENT ON COLUMN usage_daily.premium_request_count IS 'Sum of premium_request_count.';
 COMMENT ON COLUMN usage_daily.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
 COMMENT ON COLUMN usage_daily.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
+COMMENT ON COLUMN usage_daily.failed_events IS 'Calls that ended in an error; part of req_count.';
+COMMENT ON COLUMN usage_daily.aborted_events IS 'Calls that the caller broke off; part of req_count.';
 
 CREATE OR REPLACE VIEW token_usage AS
 SELECT
     day AS date, source AS agent, provider, model, machine,
     sum(input_tokens)::BIGINT AS "inputTokens",
-    greatest(sum(output_tokens) - sum(reasoning_tokens), 0)::BIGINT AS "outputTokens",
+    (sum(output_tokens) - least(sum(reasoning_tokens), sum(output_tokens)))::BIGINT AS "outputTokens",
     sum(cache_read_tokens)::BIGINT AS "cacheReadTokens",
     sum(cache_write_5m_tokens + cache_write_1h_tokens)::BIGINT AS "cacheWriteTokens",
-    sum(reasoning_tokens)::BIGINT AS "reasoningTokens",
+    least(sum(reasoning_tokens), sum(output_tokens))::BIGINT AS "reasoningTokens",
     sum(input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens)::BIGINT
         AS "totalTokens",
     sum(cost_usd) AS "costUsd", sum(events)::BIGINT AS messages
@@ -119,10 +122,10 @@ COMMENT ON COLUMN token_usage.provider IS 'Vendor of the model.';
 COMMENT ON COLUMN token_usage.model IS 'Model.';
 COMMENT ON COLUMN token_usage.machine IS 'Label of the machine.';
 COMMENT ON COLUMN token_usage."inputTokens" IS 'Sum of input_tokens: uncached prompt tokens.';
-COMMENT ON COLUMN token_usage."outputTokens" IS 'Sum of output_tokens less reasoning_tokens, never below 0.';
+COMMENT ON COLUMN token_usage."outputTokens" IS 'Sum of output_tokens less reasoningTokens.';
 COMMENT ON COLUMN token_usage."cacheReadTokens" IS 'Sum of cache_read_tokens.';
 COMMENT ON COLUMN token_usage."cacheWriteTokens" IS 'Sum of cache_write_5m_tokens and cache_write_1h_tokens.';
-COMMENT ON COLUMN token_usage."reasoningTokens" IS 'Sum of reasoning_tokens; here beside outputTokens, not in it.';
-COMMENT ON COLUMN token_usage."totalTokens" IS 'Sum of the five disjoint counts, reasoning counted once.';
+COMMENT ON COLUMN token_usage."reasoningTokens" IS 'Sum of reasoning_tokens, at most that of output_tokens; here beside outputTokens, not in it.';
+COMMENT ON COLUMN token_usage."totalTokens" IS 'Sum of the five counts before it.';
 COMMENT ON COLUMN token_usage."costUsd" IS 'Cost of the priced events in USD; NULL when none is priced.';
 COMMENT ON COLUMN token_usage.messages IS 'Number of billed responses.';

@@ -1,5 +1,5 @@
 -- Replaces the usage events of the families in `families_now` by `settled_now` where they differ, and leaves in `settled_now`
--- what is new and in `settled_stale` what was replaced. Parameter: $machine, of events that were not known before.
+-- what is new and in `settled_stale` what was replaced.
 
 CREATE OR REPLACE TEMP TABLE settled_before AS
 FROM core.usage_events WHERE family_key IN (SELECT family_key FROM families_now);
@@ -14,7 +14,8 @@ SELECT event_id, day, machine, recorded_at FROM settled_before AS before WHERE N
         AND now.cache_write_5m_tokens = before.cache_write_5m_tokens
         AND now.cache_write_1h_tokens = before.cache_write_1h_tokens
         AND now.reasoning_tokens = before.reasoning_tokens AND now.web_search_requests = before.web_search_requests
-        AND now.reported_cost_usd IS NOT DISTINCT FROM before.reported_cost_usd
+        AND now.reported_cost_usd IS NOT DISTINCT FROM before.reported_cost_usd AND now.responses = before.responses
+        AND now.reported_total_tokens IS NOT DISTINCT FROM before.reported_total_tokens
 );
 
 DELETE FROM settled_now WHERE event_id IN (
@@ -33,7 +34,7 @@ WHERE day BETWEEN (SELECT min(day) FROM settled_stale) AND (SELECT max(day) FROM
   AND event_id IN (SELECT event_id FROM settled_stale);
 
 INSERT INTO core.usage_events BY NAME
-SELECT now.*, coalesce(known.machine, $machine) AS machine, coalesce(known.recorded_at, now()) AS recorded_at
+SELECT now.* REPLACE (coalesce(known.machine, now.machine) AS machine), coalesce(known.recorded_at, now()) AS recorded_at
 FROM settled_now AS now LEFT JOIN settled_stale AS known USING (event_id)
 ORDER BY now.day, now.occurred_at, now.event_id;
 
@@ -41,7 +42,10 @@ ORDER BY now.day, now.occurred_at, now.event_id;
 INSERT INTO event_changes (event_id, changed_at, subject, reason, before, after)
 SELECT
     event_id, now(), 'event',
-    CASE WHEN became.row IS NULL THEN 'found to be a copy of another response' ELSE became.reason END,
+    CASE WHEN became.row IS NOT NULL THEN became.reason
+        WHEN was.row ->> 'evidence' = 'aggregate' THEN 'withdrawn by its sender'
+        ELSE 'found to be a copy of another response'
+    END,
     was.row, became.row
 FROM stale_rows AS was
 LEFT JOIN (

@@ -8,20 +8,20 @@ is stored, and logged in `event_changes`. The days of both are wanted in the led
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date
 from importlib import resources
 from operator import attrgetter
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
 
 from kharcha_pipeline.events.names import names
-from kharcha_pipeline.records import SettledRecord
+from kharcha_pipeline.records import SettledAggregate, SettledCall, SettledRecord
 from kharcha_pipeline.sources.families import Families
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.columns import handed_over
-from kharcha_pipeline.warehouse.script import run_script
 
 _SETTLEMENT = resources.files("kharcha_pipeline.sources").joinpath("settlement.sql").read_text(encoding="utf-8")
 
@@ -46,33 +46,37 @@ def settle(
     """
     families.relate(reasons)
     numbers, settled = families.settled(reasons)
-    contexts = _stored_contexts(connection, families.source.name, settled)
+    kind = _KINDS[type(settled[0]) if settled else SettledRecord]
+    contexts = _stored_contexts(connection, families.source.name, settled, kind)
+    columns = [list(map(attrgetter(name), settled)) for name in kind.columns]
     costs = [None if response.reported_cost_usd is None else str(response.reported_cost_usd) for response in settled]
-    plain = [list(map(attrgetter(name), settled)) for name in _PLAIN_FIELDS]
-    with handed_over(connection, "settled_given", _SETTLED_TYPES, [numbers, contexts, *plain, costs]):
-        connection.execute(_SETTLED_NOW, {"source": families.source.name, "zone": destination.zone})
-    if families.known:
-        days = _store_differences(connection, families, reasons, destination.machine)
-    else:
-        days = _store_all(connection, destination.machine)
+    types = _SETTLED_TYPES | kind.columns | {"reported_cost_usd": "VARCHAR NULL"}
+    with handed_over(connection, "settled_given", types, [numbers, contexts, *columns, costs]):
+        given = {"source": families.source.name, "zone": destination.zone, "machine": destination.machine}
+        _execute(connection, _SETTLED_NOW.format(**kind.of_events), given)
+    days = _store_differences(connection, families, reasons) if families.known else _store_all(connection)
     ledger.want(connection, days)
     return days
 
 
-def _store_all(connection: duckdb.DuckDBPyConnection, machine: str) -> list[date]:
+def _execute(connection: duckdb.DuckDBPyConnection, query: str, given: Mapping[str, str]) -> None:
+    """Executes a query with those of the given parameters that it names."""
+    connection.execute(query, {name: value for name, value in given.items() if f"${name}" in query})
+
+
+def _store_all(connection: duckdb.DuckDBPyConnection) -> list[date]:
     """Stores what was settled for the first time."""
     connection.execute(
         """
         INSERT INTO core.usage_events BY NAME
-        SELECT *, ? AS machine, now() AS recorded_at FROM settled_now ORDER BY day, occurred_at, event_id
-        """,
-        [machine],
+        SELECT *, now() AS recorded_at FROM settled_now ORDER BY day, occurred_at, event_id
+        """
     )
     return [day for (day,) in connection.execute("SELECT DISTINCT day FROM settled_now").fetchall()]
 
 
 def _store_differences(
-    connection: duckdb.DuckDBPyConnection, families: Families, reasons: Mapping[str, str], machine: str
+    connection: duckdb.DuckDBPyConnection, families: Families, reasons: Mapping[str, str]
 ) -> list[date]:
     """Stores what differs from what was settled before, and logs what became of the events that were known."""
     numbers = [families.numbers[family] for family in reasons]
@@ -83,36 +87,36 @@ def _store_differences(
             "CREATE OR REPLACE TEMP TABLE families_now AS "
             "SELECT family_key, reason FROM reasons_given JOIN numbered_families USING (number)"
         )
-    run_script(connection, _SETTLEMENT, {"machine": machine})
+    connection.execute(_SETTLEMENT)
     changed = connection.execute("SELECT day FROM settled_now UNION SELECT day FROM settled_stale").fetchall()
     return [day for (day,) in changed]
 
 
-_PLAIN_FIELDS = (
-    "identity",
-    "occurred_at",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "web_search_requests",
-)
-_SETTLED_TYPES = {
-    "family_number": "BIGINT",
-    "context_number": "BIGINT",
-    **{name: "VARCHAR" if name == "identity" else "BIGINT" for name in _PLAIN_FIELDS},
-    "reported_cost_usd": "VARCHAR NULL",
+_SETTLED_TYPES = {"family_number": "BIGINT", "context_number": "BIGINT"}
+_PLAIN_COLUMNS = {
+    "identity": "VARCHAR",
+    **dict.fromkeys(
+        (
+            "occurred_at",
+            "input_tokens",
+            "output_tokens",
+            "cache_read_tokens",
+            "cache_write_5m_tokens",
+            "cache_write_1h_tokens",
+            "reasoning_tokens",
+            "web_search_requests",
+        ),
+        "BIGINT",
+    ),
 }
 _SETTLED_NOW = """
 CREATE OR REPLACE TEMP TABLE settled_now AS
 SELECT
-    md5($source || ':' || identity)::UUID AS event_id,
-    CAST(timezone($zone, make_timestamptz(occurred_at * 1000)) AS DATE) AS day,
-    make_timestamptz(occurred_at * 1000) AS occurred_at, family_key, context_id, input_tokens, output_tokens,
-    cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, web_search_requests,
-    reported_cost_usd::DECIMAL(38, 12) AS reported_cost_usd
+    md5($source || ':' || identity)::UUID AS event_id, {day} AS day,
+    make_timestamptz(occurred_at * 1000) AS occurred_at, family_key, context_id, {machine} AS machine, input_tokens,
+    output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens,
+    web_search_requests, reported_cost_usd::DECIMAL(38, 12) AS reported_cost_usd, {responses} AS responses,
+    {reported_total_tokens} AS reported_total_tokens
 FROM settled_given
 JOIN numbered_families ON numbered_families.number = family_number
 JOIN contexts_now ON contexts_now.number = context_number
@@ -121,7 +125,7 @@ JOIN core.contexts USING (digest)
 
 # ---- contexts
 
-_OF_CONTEXT = attrgetter(
+_CONTEXT_FIELDS = (
     "account",
     "session_id",
     "project",
@@ -133,34 +137,72 @@ _OF_CONTEXT = attrgetter(
     "time_quality",
     "model_quality",
 )
-_CONTEXT_TYPES = {
-    "number": "BIGINT",
-    "account": "VARCHAR",
-    "session_id": "VARCHAR",
-    "project": "VARCHAR",
-    "git_branch": "VARCHAR",
-    "is_subagent": "BIGINT",
-    "provider_raw": "VARCHAR",
-    "model_raw": "VARCHAR",
-    "service_tier": "VARCHAR",
-    "time_quality": "VARCHAR",
-    "model_quality": "VARCHAR",
-    "provider": "VARCHAR",
-    "model": "VARCHAR",
-    "route": "VARCHAR",
-}
 _CONTEXTS_NOW = """
 CREATE OR REPLACE TEMP TABLE contexts_now AS
 SELECT number, md5(to_json(context)::VARCHAR)::UUID AS digest, unnest(context) FROM (
-    SELECT number, {
-        'source': $source, 'account': account, 'session_id': session_id, 'project': project, 'git_branch': git_branch,
-        'is_subagent': is_subagent > 0, 'provider': provider, 'model': model, 'provider_raw': provider_raw,
-        'model_raw': model_raw, 'route': route, 'endpoint': '', 'service_tier': service_tier, 'status': 'ok',
-        'premium_request_count': 0::DECIMAL(18, 4), 'time_quality': time_quality, 'model_quality': model_quality,
-        'evidence': 'message'
-    } AS context FROM contexts_given
+    SELECT number, {{
+        'source': {source}, 'account': account, 'session_id': session_id, 'project': project,
+        'git_branch': git_branch, 'is_subagent': is_subagent > 0, 'provider': provider, 'model': model,
+        'provider_raw': provider_raw, 'model_raw': model_raw, 'route': route,
+        'endpoint': {endpoint}, 'service_tier': service_tier, 'status': {status},
+        'premium_request_count': {premium_request_count}::DECIMAL(18, 4),
+        'time_quality': time_quality, 'model_quality': model_quality, 'evidence': {evidence}
+    }} AS context FROM contexts_given
 )
 """
+
+
+class _Kind(NamedTuple):
+    """What records of one kind tell, and how the rest is put in SQL.
+
+    Attributes:
+        columns: fields handed over record by record, with their types.
+        of_events: what columns of events are made of.
+        context: fields that many records share.
+        of_contexts: what columns of contexts are made of.
+    """
+
+    columns: dict[str, str]
+    of_events: dict[str, str]
+    context: tuple[str, ...]
+    of_contexts: dict[str, str]
+
+
+_RESPONSES = _Kind(
+    _PLAIN_COLUMNS,
+    {
+        "day": "CAST(timezone($zone, make_timestamptz(occurred_at * 1000)) AS DATE)",
+        "machine": "$machine",
+        "responses": "1::BIGINT",
+        "reported_total_tokens": "NULL::BIGINT",
+    },
+    _CONTEXT_FIELDS,
+    {
+        "source": "$source",
+        "endpoint": "''",
+        "status": "'ok'",
+        "premium_request_count": "0",
+        "evidence": "'message'",
+    },
+)
+_CALL_FIELDS = ("endpoint", "status", "premium_request_count")
+_KINDS = {
+    SettledRecord: _RESPONSES,
+    SettledCall: _RESPONSES._replace(
+        context=(*_CONTEXT_FIELDS, *_CALL_FIELDS),
+        of_contexts=_RESPONSES.of_contexts | {name: name for name in _CALL_FIELDS},
+    ),
+    SettledAggregate: _Kind(
+        _PLAIN_COLUMNS
+        | {"machine": "VARCHAR", "day": "VARCHAR", "responses": "BIGINT", "reported_total_tokens": "BIGINT"},
+        {"day": "day::DATE", **{name: name for name in ("machine", "responses", "reported_total_tokens")}},
+        (*_CONTEXT_FIELDS, "source"),
+        _RESPONSES.of_contexts | {"source": "source", "evidence": "'aggregate'"},
+    ),
+}
+"""All records of a source are of one kind."""
+
+
 _STORE_CONTEXTS = """
 INSERT INTO core.contexts BY NAME
 SELECT nextval('core.context_ids') AS context_id, * FROM (
@@ -170,32 +212,31 @@ SELECT nextval('core.context_ids') AS context_id, * FROM (
 
 
 def _stored_contexts(
-    connection: duckdb.DuckDBPyConnection, source: str, settled: Iterable[SettledRecord]
+    connection: duckdb.DuckDBPyConnection, source: str, settled: Iterable[SettledRecord], kind: _Kind
 ) -> list[int]:
     """Stores contexts that were not met before; tells the number in `contexts_now` of each record's."""
-    numbers: dict[tuple[str, ...], int] = {}
-    found = [numbers.setdefault(context, len(numbers)) for context in map(_OF_CONTEXT, settled)]
-    rows = [(number, *_named(source, context)) for context, number in numbers.items()]
-    columns = list(zip(*rows, strict=True)) or [()] * len(_CONTEXT_TYPES)
-    with handed_over(connection, "contexts_given", _CONTEXT_TYPES, columns):
-        connection.execute(_CONTEXTS_NOW, {"source": source})
+    numbers: dict[tuple[Any, ...], int] = {}
+    found = [numbers.setdefault(context, len(numbers)) for context in map(attrgetter(*kind.context), settled)]
+    rows = [
+        (number, *_named(source, dict(zip(kind.context, context, strict=True))))
+        for context, number in numbers.items()
+    ]
+    types = {"number": "BIGINT"} | {name: "BIGINT" if name == "is_subagent" else "VARCHAR" for name in kind.context}
+    columns = list(zip(*rows, strict=True)) or [()] * len(types | _NAMED)
+    with handed_over(connection, "contexts_given", types | _NAMED, columns):
+        _execute(connection, _CONTEXTS_NOW.format(**kind.of_contexts), {"source": source})
     connection.execute(_STORE_CONTEXTS)
     return found
 
 
-def _named(source: str, context: Sequence[str]) -> tuple[str, ...]:
+_NAMED = {"provider": "VARCHAR", "model": "VARCHAR", "route": "VARCHAR"}
+
+
+def _named(source: str, context: dict[str, Any]) -> list[Any]:
     """A context with its normalized names. A speed in a model's name says more than that no tier stands beside it."""
-    *before, provider_raw, model_raw, tier, time_quality, model_quality = context
-    named = names(source, provider_raw, model_raw)
-    tier = (named.service_tier_hint or "standard") if tier == "standard" else tier
-    return (
-        *before,
-        provider_raw,
-        model_raw,
-        tier,
-        time_quality,
-        model_quality,
-        named.provider,
-        named.model,
-        named.route,
-    )
+    named = names(source, context["provider_raw"], context["model_raw"])
+    if context["service_tier"] == "standard":
+        context["service_tier"] = named.service_tier_hint or "standard"
+    if "premium_request_count" in context:
+        context["premium_request_count"] = str(context["premium_request_count"])
+    return [*context.values(), named.provider, named.model, named.route]

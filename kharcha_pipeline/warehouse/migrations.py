@@ -44,7 +44,10 @@ def _archive_raw_records(connection: duckdb.DuckDBPyConnection) -> None:
     archive_raw_records(connection)
 
 
-MIGRATIONS: list[Migration] = [Migration(2, _sql("to_version_2.sql"), _archive_raw_records)]
+MIGRATIONS: list[Migration] = [
+    Migration(2, _sql("to_version_2.sql"), _archive_raw_records),
+    Migration(3, _sql("to_version_3.sql")),
+]
 """In the order of their versions, without a gap. A released one is never changed."""
 
 

@@ -1,4 +1,4 @@
--- The tables of the warehouse, version 2. `main` is what analysts see in the published copy, `core` what its views of events
+-- The tables of the warehouse, version 3. `main` is what analysts see in the published copy, `core` what its views of events
 -- are made of; `raw` and `operations` stay here. Views are in files of their own: they hold nothing, and are made anew by
 -- every migration.
 -- Event-sized tables have no primary key or index: uniqueness comes from how rows are written, and is checked. They hold
@@ -59,7 +59,7 @@ CREATE TABLE core.usage_events (
     context_id BIGINT NOT NULL, machine VARCHAR NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
     cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL,
     reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL, reported_cost_usd DECIMAL(38, 12),
-    recorded_at TIMESTAMPTZ NOT NULL
+    recorded_at TIMESTAMPTZ NOT NULL, responses BIGINT NOT NULL, reported_total_tokens BIGINT
 );
 COMMENT ON TABLE core.usage_events IS 'One row per billed response after all copies of it were compared, in day order: the view usage_events without its texts.';
 
@@ -113,7 +113,7 @@ CREATE TABLE daily_usage (
     sessions BIGINT NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
     cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL, reasoning_tokens BIGINT NOT NULL,
     web_search_requests BIGINT NOT NULL, premium_request_count DECIMAL(38, 4) NOT NULL, cost_usd DECIMAL(38, 12),
-    unpriced_events BIGINT NOT NULL
+    unpriced_events BIGINT NOT NULL, failed_events BIGINT NOT NULL, aborted_events BIGINT NOT NULL
 );
 COMMENT ON TABLE daily_usage IS 'Usage per local day, source, account, machine, project, provider, model and endpoint.';
 COMMENT ON COLUMN daily_usage.day IS 'Local day in the reporting zone.';
@@ -125,7 +125,7 @@ COMMENT ON COLUMN daily_usage.provider IS 'Vendor of the model.';
 COMMENT ON COLUMN daily_usage.model IS 'Model.';
 COMMENT ON COLUMN daily_usage.endpoint IS 'API endpoint; empty for agent logs.';
 COMMENT ON COLUMN daily_usage.events IS 'Number of billed responses.';
-COMMENT ON COLUMN daily_usage.sessions IS 'Number of different sessions.';
+COMMENT ON COLUMN daily_usage.sessions IS 'Number of different sessions; 0 where sessions are not known.';
 COMMENT ON COLUMN daily_usage.input_tokens IS 'Sum of input_tokens.';
 COMMENT ON COLUMN daily_usage.output_tokens IS 'Sum of output_tokens, reasoning included.';
 COMMENT ON COLUMN daily_usage.cache_read_tokens IS 'Sum of cache_read_tokens.';
@@ -136,6 +136,8 @@ COMMENT ON COLUMN daily_usage.web_search_requests IS 'Sum of web_search_requests
 COMMENT ON COLUMN daily_usage.premium_request_count IS 'Sum of premium_request_count.';
 COMMENT ON COLUMN daily_usage.cost_usd IS 'Cost of the priced events in USD; NULL when none is priced.';
 COMMENT ON COLUMN daily_usage.unpriced_events IS 'Events without a known price; their cost is not in cost_usd.';
+COMMENT ON COLUMN daily_usage.failed_events IS 'Calls that ended in an error. Only recorded calls can have.';
+COMMENT ON COLUMN daily_usage.aborted_events IS 'Calls that the caller broke off. Only recorded calls can be.';
 
 CREATE TABLE log_files (
     file_id BIGINT PRIMARY KEY, source VARCHAR NOT NULL, account VARCHAR NOT NULL, path VARCHAR NOT NULL,

@@ -94,6 +94,8 @@ class Ledger:
             "model_quality": "exact",
             "evidence": "message",
             "recorded_at": moment,
+            "responses": 1,
+            "reported_total_tokens": None,
         } | values
 
     @property

@@ -352,6 +352,56 @@ def test_building_again_and_in_any_order_changes_nothing(ledger: Ledger) -> None
     assert ledger.query("SELECT count(*) FROM event_changes") == [(0,)]
 
 
+def test_a_sum_is_left_out_where_its_responses_were_seen_one_by_one(ledger: Ledger) -> None:
+    of_sum = {"evidence": "aggregate", "responses": 7, "input_tokens": 700}
+    seen = ledger.add("claude-opus-4-5", "2026-03-01T09:00", input_tokens=1)
+    ledger.add("claude-opus-4-5", "2026-03-01T12:00", **of_sum)
+    other_machine = ledger.add("claude-opus-4-5", "2026-03-01T12:00", machine="laptop", **of_sum)
+    other_source = ledger.add("gpt-5", "2026-03-01T12:00", source="codex", **of_sum)
+    other_day = ledger.add("claude-opus-4-5", "2026-03-02T12:00", **of_sum)
+    ledger.price()
+    assert {str(row[0]) for row in ledger.query("SELECT event_id FROM priced_events")} == {
+        seen,
+        other_machine,
+        other_source,
+        other_day,
+    }
+
+    ledger.connection.execute("DELETE FROM core.usage_events WHERE event_id = ?", [seen])
+    ledger.price([date(2026, 3, 1), date(2026, 3, 2)])
+    assert len(ledger.contents()) == 4
+    assert ledger.query("SELECT sum(responses) FROM priced_events") == [(28,)]
+
+
+@pytest.mark.parametrize(
+    ("reported", "cost", "status", "basis"),
+    [
+        (Decimal("1.5"), Decimal("1.5"), "estimated", "reported"),
+        (Decimal(0), Decimal(0), "estimated", "reported"),
+        (None, Decimal("0.005"), "estimated", "exact_day"),
+    ],
+)
+def test_what_a_sum_is_said_to_cost_stands_even_if_it_is_nothing(
+    ledger: Ledger, reported: Decimal | None, cost: Decimal, status: str, basis: str
+) -> None:
+    event = ledger.add(
+        "claude-opus-4-5", "2026-03-01T12:00", evidence="aggregate", input_tokens=1000, reported_cost_usd=reported
+    )
+    ledger.price()
+    priced = ledger.priced(event)
+    assert (priced["cost_usd"], priced["pricing_status"], priced["price_basis"]) == (cost, status, basis)
+
+
+def test_a_total_that_is_not_the_sum_is_kept_and_marked(ledger: Ledger) -> None:
+    of_sum = {"evidence": "aggregate", "input_tokens": 3, "output_tokens": 4}
+    right = ledger.add("gpt-5", "2026-03-01T12:00", reported_total_tokens=7, **of_sum)
+    wrong = ledger.add("gpt-5", "2026-03-02T12:00", reported_total_tokens=8, **of_sum)
+    alone = ledger.add("gpt-5", "2026-03-03T12:00", input_tokens=3)
+    ledger.price()
+    assert [ledger.priced(event)["total_mismatch"] for event in (right, wrong, alone)] == [False, True, False]
+    assert ledger.priced(wrong)["reported_total_tokens"] == 8
+
+
 def test_an_event_that_left_a_day_leaves_its_price(ledger: Ledger) -> None:
     ledger.add("gpt-5", "2026-03-01T12:00", input_tokens=1)
     ledger.price()
