@@ -1,0 +1,85 @@
+"""Runs the application on uvicorn until somebody ends it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from kharcha_pipeline.ingest.errors import IngestError
+from kharcha_pipeline.server.application import build_application
+from kharcha_pipeline.server.authority import is_loopback
+from kharcha_pipeline.settings import Settings
+
+TIME_TO_END = 15
+"""Seconds that requests under way have when the server is told to end."""
+
+logger = logging.getLogger("kharcha")
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serves until SIGTERM or SIGINT; requests under way are answered first.
+
+    Args:
+        settings: data directory, and who may look at what.
+        host: address or name to listen on.
+        port: to listen on; 0 for any that is free.
+
+    Raises:
+        IngestError: when it cannot listen there.
+        WarehouseError, BusyError: when the data directory cannot be used.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with _listening(host, port) as listener:
+        address, port = listener.getsockname()[:2]
+        is_local = is_loopback(address)
+        application = build_application(settings, is_local=is_local)
+        config = uvicorn.Config(
+            application,
+            access_log=False,  # ours leaves out queries
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=TIME_TO_END,
+            timeout_keep_alive=15,
+            ws="none",
+        )
+        shown = f"[{address}]" if ":" in address else address
+        logger.info("Listening on http://%s:%d, data in %s", shown, port, settings.data_directory)
+        if not is_local:
+            logger.warning(
+                "Other machines can reach this address, and http hides nothing: let a proxy with https listen there."
+            )
+        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal again when all is closed
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            logger.info("Ended.")
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    logger.info("Ended.")
+    raise SystemExit(0)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1_024)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise IngestError(
+            f"The server cannot listen on {host}, port {port} ({error.strerror or error}). "
+            "Choose another one with --host and --port, or end what listens there."
+        ) from error
+    return listener
