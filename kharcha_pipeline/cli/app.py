@@ -24,6 +24,7 @@ _MODULES = {
     "doctor": "doctor",
     "rebucket": "rebucket",
     "serve": "serve",
+    "push": "push",
     "tokens": "tokens",
     "users": "users",
     "config": "config",
