@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from kharcha_pipeline.ingest.errors import IngestError
 from kharcha_pipeline.server.application import build_application
@@ -34,19 +35,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
         WarehouseError, BusyError: when the data directory cannot be used.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         address, port = listener.getsockname()[:2]
         is_local = is_loopback(address)
         application = build_application(settings, is_local=is_local)
-        config = uvicorn.Config(
-            application,
-            access_log=False,  # ours leaves out queries
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=TIME_TO_END,
-            timeout_keep_alive=15,
-            ws="none",
-        )
         shown = f"[{address}]" if ":" in address else address
         logger.info("Listening on http://%s:%d, data in %s", shown, port, settings.data_directory)
         if not is_local:
@@ -55,17 +47,33 @@ def serve(settings: Settings, host: str, port: int) -> None:
             )
         signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal again when all is closed
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            server_of(application).run(sockets=[listener])
         except KeyboardInterrupt:
             logger.info("Ended.")
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    logger.info("Ended.")
-    raise SystemExit(0)
+def server_of(application: Starlette) -> uvicorn.Server:
+    """A server for the application, which writes no query into any log."""
+    logging.getLogger("uvicorn.access").disabled = True  # ours leaves queries out
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=TIME_TO_END,
+            timeout_keep_alive=15,
+            ws="none",
+        )
+    )
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        IngestError: when there is none to be had.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
@@ -83,3 +91,8 @@ def _listening(host: str, port: int) -> socket.socket:
             "Choose another one with --host and --port, or end what listens there."
         ) from error
     return listener
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    logger.info("Ended.")
+    raise SystemExit(0)
