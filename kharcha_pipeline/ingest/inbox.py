@@ -9,10 +9,13 @@ takes time for the rows that are sent and not for those that were ever sent.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, LifoQueue
 from typing import NamedTuple
 
 from kharcha_pipeline.ingest.contract import LARGEST, Mistake, RefusedError, Sending, Sent
@@ -106,12 +109,30 @@ class Inbox:
         self.path = directory / FILE_NAME
         self._connection = opened(self.path, _SCHEMA.format(made_at=int(time.time() * 1000)))
         self._guard = threading.Lock()
-        self._connection.execute(_SENT)
+        self._writing = threading.Lock()
+        self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
+        self._all = [self._connection]
 
     def close(self) -> None:
         """Closes it."""
         with self._guard:
-            self._connection.close()
+            for connection in self._all:
+                connection.close()
+
+    @contextmanager
+    def _writer(self) -> Iterator[sqlite3.Connection]:
+        """A connection of one's own for as long as the body runs."""
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = opened(self.path)
+            connection.execute(_SENT)
+            with self._guard:
+                self._all.append(connection)
+        try:
+            yield connection
+        finally:
+            self._idle.put(connection)
 
     def take(self, sending: Sending, sender: str) -> Taken:
         """Takes rows in, all of them or none; they are on the disk when this returns.
@@ -124,53 +145,11 @@ class Inbox:
             RefusedError: when all that stands would add up to more than a `BIGINT` can hold.
             BusyError: when it cannot be written now.
         """
-        rows = sending.rows
-        with self._guard, transaction(self._connection, self.path):
-            self._connection.execute("DELETE FROM sent")
-            self._connection.executemany(
-                f"INSERT INTO sent VALUES ({', '.join('?' * (1 + len(_KEY) + len(_CONTENT)))})",
-                ((position, *row) for position, row in enumerate(rows)),
-            )
-            before = self._connection.execute(_STANDING).fetchall()
-            same, winning, smaller = _decided(rows, before, correction=sending.correction)
-            if smaller:
-                known = {position for (position,) in self._connection.execute(_KNOWN)}
-            appended = sorted(winning + [position for position in smaller if position not in known])
-            self._add_up([(rows[position], before[position]) for position in winning])
-            ids = self._append(rows, appended, sending, sender)
-            self._connection.executemany(
-                f"INSERT OR REPLACE INTO standing VALUES ({', '.join('?' * (len(_KEY) + 1))})",
-                ((*rows[position].key, ids[position]) for position in winning),
-            )
-        return Taken(len(same) + len(winning), len(winning), len(smaller), sending.mismatched, len(appended))
-
-    def _append(
-        self, rows: Sequence[Sent], positions: Iterable[int], sending: Sending, sender: str
-    ) -> dict[int, int]:
-        """Appends rows and tells the id of each position. Ids ascend in the order of commits: there is one writer."""
-        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'rows'").fetchone()
-        first = (found[0] if found else 0) + 1
-        ids = {position: first + number for number, position in enumerate(positions)}
-        about = (int(time.time() * 1000), sender, sending.timezone, int(sending.correction))
-        self._connection.executemany(_APPEND, ((number, *about, *rows[position]) for position, number in ids.items()))
-        return ids
-
-    def _add_up(self, changes: Iterable[tuple[Sent, Sequence[int | None]]]) -> None:
-        """Keeps the sums over all that stands, which have to fit into the columns of the tables."""
-        tokens, reported, messages = self._connection.execute(
-            "SELECT tokens, reported, messages FROM sums"
-        ).fetchone()
-        for row, before in changes:
-            tokens += row.sum - sum(count or 0 for count in before[:5])
-            reported += row.total_tokens - (before[5] or 0)
-            messages += row.messages - (before[7] or 0)
-        if max(tokens, reported, messages) > LARGEST:
-            raise RefusedError(
-                [Mistake("rows", f"With these rows, all rows together would add up to more than {LARGEST}.")]
-            )
-        self._connection.execute(
-            "UPDATE sums SET tokens = ?, reported = ?, messages = ?", (tokens, reported, messages)
-        )
+        with self._writer() as connection:
+            _hand_over(connection, sending.rows)  # before others have to wait
+            # Threads wait here and not in SQLite, which looks again and again whether it may write.
+            with self._writing, transaction(connection, self.path):
+                return _take(connection, sending, sender)
 
     def standing(self) -> list[Sent]:
         """Every row that stands, by its key. For tests and examinations."""
@@ -185,6 +164,60 @@ class Inbox:
         """The id of the row that was appended last, 0 before the first."""
         with self._guard:
             return int(self._connection.execute("SELECT coalesce(max(id), 0) FROM rows").fetchone()[0])
+
+
+def _hand_over(connection: sqlite3.Connection, rows: Sequence[Sent]) -> None:
+    """Puts rows into the temporary table `sent`, which is the connection's own and in memory."""
+    connection.execute("BEGIN")
+    connection.execute("DELETE FROM sent")
+    connection.executemany(
+        f"INSERT INTO sent VALUES ({', '.join('?' * (1 + len(_KEY) + len(_CONTENT)))})",
+        ((position, *row) for position, row in enumerate(rows)),
+    )
+    connection.execute("COMMIT")
+
+
+def _take(connection: sqlite3.Connection, sending: Sending, sender: str) -> Taken:
+    """Takes in what was handed over, inside a transaction that may write."""
+    rows = sending.rows
+    before = connection.execute(_STANDING).fetchall()
+    same, winning, smaller = _decided(rows, before, correction=sending.correction)
+    known = {position for (position,) in connection.execute(_KNOWN)} if smaller else set()
+    appended = sorted(winning + [position for position in smaller if position not in known])
+    ids = _append(connection, appended, sending, sender) if appended else {}
+    if winning:
+        _add_up(connection, [(rows[position], before[position]) for position in winning])
+        connection.executemany(
+            f"INSERT OR REPLACE INTO standing VALUES ({', '.join('?' * (len(_KEY) + 1))})",
+            ((*rows[position].key, ids[position]) for position in winning),
+        )
+    return Taken(len(same) + len(winning), len(winning), len(smaller), sending.mismatched, len(appended))
+
+
+def _append(
+    connection: sqlite3.Connection, positions: Iterable[int], sending: Sending, sender: str
+) -> dict[int, int]:
+    """Appends rows and tells the id of each position. Ids ascend in the order of commits: there is one writer."""
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'rows'").fetchone()
+    first = (found[0] if found else 0) + 1
+    ids = {position: first + number for number, position in enumerate(positions)}
+    about = (int(time.time() * 1000), sender, sending.timezone, int(sending.correction))
+    connection.executemany(_APPEND, ((number, *about, *sending.rows[position]) for position, number in ids.items()))
+    return ids
+
+
+def _add_up(connection: sqlite3.Connection, changes: Iterable[tuple[Sent, Sequence[int | None]]]) -> None:
+    """Keeps the sums over all that stands, which have to fit into the columns of the tables."""
+    tokens, reported, messages = connection.execute("SELECT tokens, reported, messages FROM sums").fetchone()
+    for row, before in changes:
+        tokens += row.sum - sum(count or 0 for count in before[:5])
+        reported += row.total_tokens - (before[5] or 0)
+        messages += row.messages - (before[7] or 0)
+    if max(tokens, reported, messages) > LARGEST:
+        raise RefusedError(
+            [Mistake("rows", f"With these rows, all rows together would add up to more than {LARGEST}.")]
+        )
+    connection.execute("UPDATE sums SET tokens = ?, reported = ?, messages = ?", (tokens, reported, messages))
 
 
 def _decided(

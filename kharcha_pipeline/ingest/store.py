@@ -17,14 +17,14 @@ BUSY_SECONDS = 5.0
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
-def opened(path: Path, schema: str) -> sqlite3.Connection:
+def opened(path: Path, schema: str = "") -> sqlite3.Connection:
     """A connection to a database, which is made with its tables when it is not there.
 
     SQLite gives its `-wal` and `-shm` files the rights of the database file, so the umask does not matter.
 
     Args:
         path: the database.
-        schema: statements that make what is missing.
+        schema: statements that make what is missing, where anything can be.
 
     Raises:
         WarehouseError: when the data directory cannot be written.
@@ -40,7 +40,8 @@ def opened(path: Path, schema: str) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")  # on the disk before the answer, also in a power cut
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
-            connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nCOMMIT;")
+            if schema:
+                connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nCOMMIT;")
         except BaseException:
             connection.close()
             raise

@@ -16,6 +16,10 @@ from kharcha_pipeline.server.application import build_application
 from kharcha_pipeline.server.authority import is_loopback
 from kharcha_pipeline.settings import Settings
 
+SWITCH_SECONDS = 0.0005
+"""After which a thread that computes lets others go on: a small request changes threads several times, and would wait
+for the usual five milliseconds each time while a large body is looked through."""
+
 TIME_TO_END = 15
 """Seconds that requests under way have when the server is told to end."""
 
@@ -34,6 +38,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         IngestError: when it cannot listen there.
         WarehouseError, BusyError: when the data directory cannot be used.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with listening(host, port) as listener:
         address, port = listener.getsockname()[:2]

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kharcha_pipeline.ingest import store
 from kharcha_pipeline.ingest.contract import LARGEST, RefusedError, Sent, understood
 from kharcha_pipeline.ingest.errors import BusyError
 from kharcha_pipeline.ingest.inbox import Inbox
@@ -105,7 +106,7 @@ def test_every_commit_is_on_the_disk(inbox: Inbox) -> None:
 
 
 def test_a_locked_inbox_is_told_and_unchanged(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    inbox._connection.execute("PRAGMA busy_timeout = 10")
+    monkeypatch.setattr(store, "BUSY_SECONDS", 0.01)
     other = sqlite3.connect(inbox.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(BusyError, match=r"ingest\.sqlite could not be written"):

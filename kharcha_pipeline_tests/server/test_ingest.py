@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from kharcha_pipeline.ingest import store
 from kharcha_pipeline.ingest.access import Access
 from kharcha_pipeline.ingest.inbox import Inbox
 from kharcha_pipeline.server.bodies import LONGEST_BODY
@@ -154,7 +155,8 @@ def test_many_wrong_tokens_have_to_wait_while_the_right_one_passes(site: Site) -
     assert site.send(body(SEED_ROW)).status == 200
 
 
-def test_a_locked_inbox_is_a_503_and_the_next_try_succeeds(site: Site) -> None:
+def test_a_locked_inbox_is_a_503_and_the_next_try_succeeds(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BUSY_SECONDS", 0.01)
     other = sqlite3.connect(site.data / "ingest.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     answer = site.send(body(SEED_ROW))
