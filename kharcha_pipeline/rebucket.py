@@ -84,14 +84,10 @@ def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketR
         )
         if days:
             ledger.want(connection, days)
-            ledger.mark_built(connection, "usage_events", days)
-            ledger.mark_built(connection, "pricing_snapshots", days)
             build_priced_events(connection, days)
-            ledger.mark_built(connection, "priced_events", days)
             build_session_usage(connection, days)
-            ledger.mark_built(connection, "session_usage", days)
             build_daily_usage(connection, days)
-            ledger.mark_built(connection, "daily_usage", days)
+            ledger.mark_built(connection, ledger.STAGES, days)
         after, days_after = _totals(connection), _days(connection)
         if after != before:
             raise WarehouseError(

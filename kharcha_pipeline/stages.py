@@ -118,15 +118,14 @@ def _build(
     connection: duckdb.DuckDBPyConnection, prices: PriceSources, days: Sequence[date], stages: Sequence[str]
 ) -> BuildResult:
     result = BuildResult(days=list(days))
-    for stage in STAGES:
-        if stage not in stages:
-            continue
+    in_order = [stage for stage in STAGES if stage in stages]
+    for stage in in_order:
         if stage == "pricing_snapshots":
             result.warnings += capture_snapshots(connection, days, prices).warnings
         else:
             _BUILDERS[stage](connection, days)
-        ledger.mark_built(connection, stage, days)
         result.statistics[stage] = day_statistics(connection, stage, days)
+    ledger.mark_built(connection, in_order, days)
     _refuse_disagreement(result.statistics)
     return result
 

@@ -109,7 +109,7 @@ def test_jobs_schedules_sensors_and_checks_are_there(definitions: dg.Definitions
     running = [*repository.schedule_defs, *repository.sensor_defs]
     assert {one.default_status.value for one in running} == {"RUNNING"}
     checks = definitions.resolve_asset_graph().asset_check_keys
-    assert len(checks) == 9
+    assert len(checks) == 10
 
 
 def test_the_zone_is_asked_for_or_the_warehouse_s_own(tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ WHERE expected IS DISTINCT FROM found AND day NOT IN (
 ) ORDER BY day
 """
 
+_REPEATED_KEYS = f"""
+SELECT day FROM session_usage WHERE {_IN_DAYS} GROUP BY dedupe_key, day HAVING count(*) > 1 ORDER BY day
+"""
+
 _COSTS_THAT_CANNOT_BE = f"""
 SELECT day FROM priced_events WHERE {_IN_DAYS} AND (
     (cost_usd IS NULL) <> (pricing_status = 'unpriced')
@@ -179,6 +183,14 @@ def unpriced_share(
     )
 
 
+@dg.asset_check(asset="session_usage", blocking=True, description="Every row has a key of its own.")
+def keys_are_unique(
+    context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.AssetCheckResult:
+    """One row per key. The day is part of a key, so that rows of different days cannot share one."""
+    return _no_such_days(context, pipeline, _REPEATED_KEYS)
+
+
 @dg.asset_check(
     asset="session_usage",
     name="sums_equal_priced_events",
@@ -260,6 +272,7 @@ def checks(partitions: dg.DailyPartitionsDefinition) -> Sequence[dg.AssetChecksD
         every_event_is_priced_once,
         unknown_costs_are_null,
         unpriced_share,
+        keys_are_unique,
         sessions_equal_priced_events,
         days_equal_priced_events,
         no_partition_is_failed_check(partitions),

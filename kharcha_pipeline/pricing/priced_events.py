@@ -16,13 +16,13 @@ _PRICES_BEFORE = f"""
 CREATE OR REPLACE TEMP TABLE prices_before AS
 SELECT event_id, cost_usd, price_provider, price_model, snapshot_day, snapshot_revision, price_variant, price_tier,
     price_basis
-FROM priced_events AS priced
+FROM core.priced_events JOIN core.prices USING (price_id)
 WHERE {IN_DAYS} AND (
     cost_usd IS NULL
     OR EXISTS (
         SELECT 1 FROM pricing_snapshots AS snapshots
-        WHERE snapshots.price_provider = priced.price_provider AND snapshots.price_model = priced.price_model
-            AND snapshots.snapshot_day = priced.snapshot_day AND snapshots.revision > priced.snapshot_revision
+        WHERE snapshots.price_provider = prices.price_provider AND snapshots.price_model = prices.price_model
+            AND snapshots.snapshot_day = prices.snapshot_day AND snapshots.revision > prices.snapshot_revision
     )
 )
 """

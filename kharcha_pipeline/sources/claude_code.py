@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import FileIO
+from itertools import chain
 from pathlib import PurePath
 from typing import Annotated, Any, cast
 
@@ -199,15 +200,13 @@ class ClaudeCode:
 
     def settle(
         self, family: str, said: Sequence[ClaudeRecord], related: Mapping[str, Sequence[ClaudeRecord]]
-    ) -> Iterator[SettledRecord]:
+    ) -> Iterable[SettledRecord]:
         """The responses among all lines that share a message id."""
         if len(said) == 1:  # nearly always
-            yield from _responses(said[0], _origin_key(said[0], {}))
-            return
+            return _responses(said[0], _origin_key(said[0], {}))
         groups = _grouped(list(dict.fromkeys(said)))
         kept = {key: min(copies, key=_preference) for key, copies in groups.items()}
-        for key in _without_replays(groups, kept):
-            yield from _responses(kept[key], key)
+        return chain.from_iterable(_responses(kept[key], key) for key in _without_replays(groups, kept))
 
 
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -704,21 +703,24 @@ def _occurs(session: str, keys: Sequence[Key], sessions: Mapping[Key, set[str]])
     return sum(session in sessions[key] for key in keys)
 
 
-def _responses(record: ClaudeRecord, key: Key) -> Iterator[SettledRecord]:
+def _responses(record: ClaudeRecord, key: Key) -> list[SettledRecord]:
     """The response itself, and the passes that were billed beside it."""
     identity = ":".join(key[1:])
     usage = record.usage
+    billed = []
     if record.cost is not None or usage.output_tokens or _total(usage):
         searches = usage.server_tool_use.web_search_requests if usage.server_tool_use is not None else 0
-        yield _settled(record, identity, usage, record.model, record.cost, searches or 0)
+        billed.append(_settled(record, identity, usage, record.model, record.cost, searches or 0))
     if not usage.iterations:
-        return
+        return billed
     # The top level holds the final sampling alone: compactions and advisor messages are billed beside it.
     beside = [item for item in usage.iterations if item.type in ("compaction", "advisor_message")]
     for number, iteration in enumerate(beside):
         if _total(iteration):
             name = "compaction" if iteration.type == "compaction" else "advisor"
-            yield _settled(record, f"{identity}:{name}:{number}", iteration, iteration.model or record.model, None, 0)
+            model = iteration.model or record.model
+            billed.append(_settled(record, f"{identity}:{name}:{number}", iteration, model, None, 0))
+    return billed
 
 
 def _settled(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from itertools import repeat
+from operator import itemgetter
+from typing import Any
 
 import duckdb
 import msgspec
@@ -17,19 +19,19 @@ RECORDS_OF_A_BATCH = 500
 """So few that reading one of them again costs a millisecond, so many that what they repeat compresses well."""
 
 
-class FoundRecord(NamedTuple):
-    """A usage record and the number of the file it was found in."""
+FoundRecord = tuple[int, int, int | None, str, Any]
+"""A usage record as a batch holds it: the number of its file, position, line, family, and what it said.
 
-    file_id: int
-    record: UsageRecord
+A plain tuple from the start, since there are very many: one with names takes several times as long to make.
+"""
+
+family_of = itemgetter(3)
+"""The family of a found record."""
 
 
-_Stored = tuple[int, int, int | None, str, Any]
-"""What a batch holds of a record: the number of its file, position, line, family, and what it said."""
-
-
-def _stored(found: Sequence[FoundRecord]) -> list[_Stored]:
-    return [(file_id, record.position, record.line, record.family, record.said) for file_id, record in found]
+def found_in(file_id: int, records: Iterable[UsageRecord]) -> list[FoundRecord]:
+    """The usage records of one file, with its number."""
+    return [(file_id, record.position, record.line, record.family, record.said) for record in records]
 
 
 class Families:
@@ -60,12 +62,19 @@ class Families:
 
     def add(self, found: Sequence[FoundRecord]) -> list[FoundRecord]:
         """Adds records to their families; returns those whose content was new."""
-        self.load({record.family: None for _, record in found})
-        add = self._add
-        return [one for one in found if add(one.record.family, one.record.said)]
+        self.load(dict.fromkeys(map(family_of, found)))
+        loaded, new = self.said, []
+        for record in found:
+            _, _, _, family, said = record
+            if family not in loaded:  # nearly always
+                loaded[family] = [said]
+                new.append(record)
+            elif self._add(family, said):
+                new.append(record)
+        return new
 
     def _add(self, family: str, said: Any) -> bool:
-        """Adds what a record said to its family; tells whether it was new. Nearly every family has one record."""
+        """Adds what a record said to its family; tells whether it was new."""
         known = self.said.get(family)
         if known is None:
             self.said[family] = [said]
@@ -73,9 +82,10 @@ class Families:
         several = self._several.get(family)
         if several is None:
             several = self._several[family] = set(known)
-        if said in several:
+        before = len(several)
+        several.add(said)  # and not looked up first: to hash a record takes longer than all the rest here
+        if len(several) == before:
             return False
-        several.add(said)
         known.append(said)
         return True
 
@@ -120,7 +130,7 @@ class Families:
         batches = self._read([Span(*row) for row in rows])
         self.load({family: None for records in batches for _, _, _, family, _ in records})
 
-    def _read(self, spans: Iterable[Span]) -> Iterator[list[_Stored]]:
+    def _read(self, spans: Iterable[Span]) -> Iterator[list[FoundRecord]]:
         record_type: Any = self.source.record_type
         decode = msgspec.json.Decoder(list[tuple[int, int, int | None, str, record_type]]).decode
         return map(decode, self.archive.read(spans))
@@ -128,7 +138,7 @@ class Families:
     def store(self, new: Sequence[FoundRecord]) -> None:
         """Stores records that are new by content, in batches."""
         starts = range(0, len(new), RECORDS_OF_A_BATCH)
-        batches = [_stored(new[start : start + RECORDS_OF_A_BATCH]) for start in starts]
+        batches = [new[start : start + RECORDS_OF_A_BATCH] for start in starts]
         known = self.connection.execute("SELECT coalesce(max(position + size), 0) FROM raw.usage_records").fetchall()
         spans = self.archive.append([msgspec.json.encode(batch) for batch in batches], known[0][0])
         places = [span.position for span in spans]
@@ -142,16 +152,13 @@ class Families:
                 "INSERT INTO raw.usage_records SELECT position, size, ?, now(), records FROM batches_given",
                 [self.source.name],
             )
-        held = [
-            (self.numbers[family], position)
-            for position, batch in zip(places, batches, strict=True)
-            for family in {record[3]: None for record in batch}
-        ]
+        numbers: list[int] = []
+        positions: list[int] = []
+        for position, batch in zip(places, batches, strict=True):
+            numbers.extend(map(self.numbers.__getitem__, dict.fromkeys(map(family_of, batch))))
+            positions.extend(repeat(position, len(numbers) - len(positions)))
         with handed_over(
-            self.connection,
-            "held_given",
-            {"number": "BIGINT", "position": "BIGINT"},
-            list(zip(*held, strict=True)),
+            self.connection, "held_given", {"number": "BIGINT", "position": "BIGINT"}, [numbers, positions]
         ):
             self.connection.execute(
                 "INSERT INTO raw.family_batches "
@@ -160,6 +167,9 @@ class Families:
 
     def dependents(self, families: Iterable[str]) -> set[str]:
         """Families whose settlement looks at one of the given ones (the forks of a parent), loaded."""
+        any_related = "SELECT 1 FROM raw.related_families WHERE source = ? LIMIT 1"
+        if not self.connection.execute(any_related, [self.source.name]).fetchall():  # most sources have none at all
+            return set()
         with handed_over(self.connection, "families_given", {"family": "VARCHAR"}, [list(families)]):
             rows = self.connection.execute(
                 """
@@ -198,10 +208,8 @@ class Families:
         settled: list[SettledRecord] = []
         settle, said, nothing = self.source.settle, self.said, dict[str, Sequence[Any]]()
         for family in families:
-            responses = settle(family, said[family], self._context(family) if family in self.related else nothing)
-            before = len(settled)
-            settled.extend(responses)
-            numbers.extend([self.numbers[family]] * (len(settled) - before))
+            settled += settle(family, said[family], self._context(family) if family in self.related else nothing)
+            numbers += repeat(self.numbers[family], len(settled) - len(numbers))
         return numbers, settled
 
     def _context(self, family: str) -> dict[str, Sequence[Any]]:

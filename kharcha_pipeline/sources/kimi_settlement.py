@@ -23,6 +23,11 @@ def settle(
     family: str, said: Sequence[KimiRecord], related: Mapping[str, Sequence[KimiRecord]]
 ) -> Iterator[SettledRecord]:
     """One settled record per request, whatever was forwarded, forked or read twice; none from context alone."""
+    if len(said) == 1 and said[0].kind == "usage":  # nearly always: nothing to compare
+        (record,) = said
+        mark = _mark_by_id(record) if record.message_id else _mark(record)
+        yield _settled(f"{family}@{mark}", _in_context(record, related))
+        return
     requests = {record for record in said if record.kind == "usage"}
     for mark, copies in sorted(_responses(requests), key=itemgetter(0)):
         best = min((_in_context(copy, related) for copy in copies), key=_preference)
@@ -37,7 +42,7 @@ def _responses(records: set[KimiRecord]) -> Iterator[tuple[str, list[KimiRecord]
     with_id = [record for record in records if record.message_id]
     for copies in _linked(with_id):
         first = min(copies, key=lambda record: (_BEST_TIME.index(record.time_quality), record.time, record.counts))
-        yield f"{first.time}:{joined(first.counts)}", copies
+        yield _mark_by_id(first), copies
     yield from _without_id([record for record in records if not record.message_id])
 
 
@@ -79,6 +84,10 @@ def _without_id(records: list[KimiRecord]) -> Iterator[tuple[str, list[KimiRecor
             yield mark, own
         elif told_by_itself.isdisjoint(record.session_id for record in copies):
             yield mark, copies
+
+
+def _mark_by_id(record: KimiRecord) -> str:
+    return f"{record.time}:{joined(record.counts)}"
 
 
 def _mark(record: KimiRecord) -> str:
@@ -184,12 +193,12 @@ def _preference(copy: _Copy) -> tuple[object, ...]:
 def _settled(identity: str, copy: _Copy) -> SettledRecord:
     said = copy.said
     return SettledRecord(
-        identity=identity,
-        occurred_at=said.time,
-        time_quality=said.time_quality,
-        account=said.account,
-        session_id=said.session_id,
-        project=copy.project,
+        identity,
+        said.time,
+        said.time_quality,
+        said.account,
+        said.session_id,
+        copy.project,
         is_subagent=said.agent not in ("", "main"),
         provider_raw=copy.model.provider,
         model_raw=copy.model.name,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import time
 from bisect import bisect_left
+from contextlib import suppress
 from functools import cached_property
+from io import FileIO
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -22,8 +24,8 @@ from kharcha_pipeline.sources.kimi_records import (
     is_symbol,
     root_digest,
 )
-from kharcha_pipeline.sources.lines import Line, Rejects, lines
-from kharcha_pipeline.sources.values import count, document, instant, text
+from kharcha_pipeline.sources.lines import Block, Line, Rejects, blocks, lines
+from kharcha_pipeline.sources.values import LARGEST_COUNT, MOST_VALUES, count, document, instant, text
 
 TIME_OUT_OF_RANGE = "time is out of range"
 
@@ -36,11 +38,67 @@ def read(file: LogFile) -> Reading:
     """The requests that one wire states."""
     wire = _wire(file)
     reader = _CodeReader(file, wire) if wire.product == "code" else _CliReader(file, wire)
-    with open(file.path, "rb") as stream:
+    with FileIO(file.path) as stream:
         stream.seek(file.offset)
-        for line in lines(stream, file.offset, file.line):
-            reader.take(line)
+        for block in blocks(stream, file.offset):
+            reader.take(block)
     return reader.reading()
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
+
+
+class _CliCounts(msgspec.Struct, gc=False):
+    input_other: _Count = 0
+    output: _Count = 0
+    input_cache_read: _Count = 0
+    input_cache_creation: _Count = 0
+
+
+class _CliPayload(msgspec.Struct, gc=False):
+    token_usage: _CliCounts | None = None
+    message_id: str | None = None
+    agent_id: str | None = None
+    parent_tool_call_id: str | None = None
+    task_tool_call_id: str | None = None
+    event: _CliMessage | None = None
+
+
+class _CliMessage(msgspec.Struct, gc=False):
+    type: str | None = None
+    payload: _CliPayload | None = None
+
+
+class _CliLine(msgspec.Struct, gc=False):
+    """The fields of kimi-cli's lines that matter, with the types they usually have."""
+
+    timestamp: int | float | None = None
+    message: _CliMessage | None = None
+
+
+class _CodeCounts(msgspec.Struct, rename="camel", gc=False):
+    input_other: _Count = 0
+    output: _Count = 0
+    input_cache_read: _Count = 0
+    input_cache_creation: _Count = 0
+
+
+class _CodeLine(msgspec.Struct, rename="camel", gc=False):
+    """The fields of kimi-code's lines that matter, with the types they usually have."""
+
+    type: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    model_alias: str | None = None
+    usage: _CodeCounts | None = None
+    usage_scope: str | None = None
+    time: int | float | None = None
+
+
+_decode_cli_line = msgspec.json.Decoder(_CliLine).decode
+_decode_code_line = msgspec.json.Decoder(_CodeLine).decode
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_OPENING, _CLOSING = b"{}"
 
 
 class _Wire(NamedTuple):
@@ -88,8 +146,16 @@ class _Reader:
         self._resume: tuple[int, int, dict[str, Any]] | None = None
         self._latest = int(time.time() * 1000) + _A_DAY_MS
 
-    def relevant(self, data: bytes) -> bool:
+    def relevant(self, data: bytes | bytearray, begin: int, end: int) -> bool:
         """Whether a line may hold usage, or what usage needs: a quick look that never says no to one that does."""
+        raise NotImplementedError
+
+    def use_usual(self, data: memoryview, position: int, number: int) -> bool:
+        """Takes the usage from a line as the agent writes it; tells whether it is one, else nothing was taken.
+
+        Raises:
+            msgspec.DecodeError: when it is none.
+        """
         raise NotImplementedError
 
     def understand(self, said: dict[str, Any]) -> KimiRecord | None:
@@ -100,19 +166,42 @@ class _Reader:
         """The time a line states, in milliseconds."""
         raise NotImplementedError
 
-    def take(self, line: Line) -> None:
-        """One line, in order."""
+    def take(self, block: Block) -> None:
+        """The next lines, in order."""
+        position, following, data, begin, end, whole = block
+        shift, number = position - begin, self._line
+        if begin == end:
+            number += 1
+            self._take_unusual(Line(position, following, number, None, whole))
+        find, view, relevant, use_usual = data.find, memoryview(data), self.relevant, self.use_usual
+        while begin < end:
+            start, newline = begin, find(b"\n", begin)
+            begin = newline + 1
+            number += 1
+            usual = False
+            if relevant(data, start, newline):
+                if whole and newline - start <= MOST_VALUES:
+                    with suppress(*_UNDECODABLE):
+                        usual = use_usual(view[start:newline], shift + start, number)
+            else:
+                usual = whole and data[start] == _OPENING and data[newline - 1] == _CLOSING
+            if not usual:
+                said = bytes(view[start:newline]).removesuffix(b"\r")
+                after = shift + begin if begin < end else following
+                self._take_unusual(Line(shift + start, after, number, said, whole))
+        self._end = self._offset = following
+        self._line = number
+
+    def _take_unusual(self, line: Line) -> None:
         if not line.whole:
             # It is read again when it has grown, from its start and with what was known there.
             self._stop_before(line)
-        self._end = line.end
         if line.data is None:
             self._reject(line, TOO_LONG)
-        elif self.relevant(line.data):
+        elif self.relevant(line.data, 0, len(line.data)):
             self._use(line, line.data)
         elif line.whole and not _looks_like_an_object(line.data):
             self._reject(line, NO_JSON)
-        self._offset, self._line = line.end, line.number
 
     def reading(self) -> Reading:
         """Everything found, and where to go on."""
@@ -155,6 +244,21 @@ class _Reader:
         occurrence = 0 if usage.message_id else self._occurrence(usage.family, moment)
         usage = msgspec.structs.replace(usage, time=moment, time_quality=quality, occurrence=occurrence)
         self._records.append(UsageRecord(usage.family, usage, line.position, line.number))
+
+    def _usual_moment(self, milliseconds: float) -> int | None:
+        """A plausible time as a whole number, unless two are about as near: then its digits must be looked at."""
+        if not self._file.earliest_ms <= milliseconds <= self._latest:
+            return None
+        moment = round(milliseconds)
+        return moment if abs(moment - milliseconds) < 0.49 else None
+
+    def _add_usual(self, usage: KimiRecord, position: int, number: int) -> None:
+        family = usage.family
+        if not usage.message_id:
+            occurrence = self._occurrence(family, usage.time)
+            if occurrence:
+                usage = msgspec.structs.replace(usage, occurrence=occurrence)
+        self._records.append(UsageRecord(family, usage, position, number))
 
     def _plausible(self, moment: int) -> bool:
         return self._file.earliest_ms <= moment <= self._latest
@@ -206,8 +310,45 @@ def _looks_like_an_object(data: bytes) -> bool:
 class _CliReader(_Reader):
     """kimi-cli: `{"timestamp": seconds, "message": {"type": …, "payload": …}}`, the model known to no line."""
 
-    def relevant(self, data: bytes) -> bool:
-        return b"token_usage" in data and b"StatusUpdate" in data
+    def relevant(self, data: bytes | bytearray, begin: int, end: int) -> bool:
+        return data.find(b"StatusUpdate", begin, end) >= 0 and data.find(b"token_usage", begin, end) >= 0
+
+    def use_usual(self, data: memoryview, position: int, number: int) -> bool:
+        line = _decode_cli_line(data)
+        agent, forwarded = self.wire.agent, False
+        message = line.message
+        while message is not None and message.type == "SubagentEvent" and message.payload is not None:
+            told = message.payload
+            agent = _forwarding_agent(told.agent_id, told.parent_tool_call_id, told.task_tool_call_id)
+            message, forwarded = told.event, True
+        if message is None or message.type != "StatusUpdate":
+            return True
+        payload = message.payload
+        if payload is None or payload.token_usage is None:
+            return True
+        counts = payload.token_usage
+        if not (counts.input_other or counts.output or counts.input_cache_read or counts.input_cache_creation):
+            return True
+        moment = None if line.timestamp is None else self._usual_moment(line.timestamp * 1000)
+        if moment is None:
+            return False
+        usage = KimiRecord(
+            product="cli",
+            root=self.wire.root,
+            directory=self.wire.directory,
+            session_id=self.wire.session_id,
+            agent=agent,
+            account=self.wire.account,
+            time=moment,
+            input_tokens=counts.input_other,
+            output_tokens=counts.output,
+            cache_read_tokens=counts.input_cache_read,
+            cache_write_tokens=counts.input_cache_creation,
+            message_id=text(payload.message_id),
+            forwarded=forwarded,
+        )
+        self._add_usual(usage, position, number)
+        return True
 
     def instant(self, said: dict[str, Any]) -> int | None:
         return instant(said.get("timestamp"), seconds=True)
@@ -217,7 +358,8 @@ class _CliReader(_Reader):
         message = as_object(said.get("message"))
         payload = as_object(message.get("payload"))
         while message.get("type") == "SubagentEvent":  # nested as deep as the agents are
-            agent, forwarded = _forwarding_agent(payload), True
+            names = (payload.get(key) for key in ("agent_id", "parent_tool_call_id", "task_tool_call_id"))
+            agent, forwarded = _forwarding_agent(*names), True
             message = as_object(payload.get("event"))
             payload = as_object(message.get("payload"))
         if message.get("type") != "StatusUpdate":
@@ -239,10 +381,9 @@ class _CliReader(_Reader):
         )
 
 
-def _forwarding_agent(payload: dict[str, Any]) -> str:
+def _forwarding_agent(*names: object) -> str:
     """The agent whose event was forwarded; versions before agent ids name only the tool call that started it."""
-    names = (text(payload.get(key)) for key in ("agent_id", "parent_tool_call_id", "task_tool_call_id"))
-    return next(filter(None, names), "subagent")
+    return next(filter(None, map(text, names)), "subagent")
 
 
 class _CodeReader(_Reader):
@@ -252,24 +393,55 @@ class _CodeReader(_Reader):
     above all compaction.
     """
 
-    def relevant(self, data: bytes) -> bool:
-        return b"usage.record" in data or b"llm.request" in data
+    def relevant(self, data: bytes | bytearray, begin: int, end: int) -> bool:
+        return data.find(b"usage.record", begin, end) >= 0 or data.find(b"llm.request", begin, end) >= 0
+
+    def use_usual(self, data: memoryview, position: int, number: int) -> bool:
+        line = _decode_code_line(data)
+        if line.type == "llm.request":
+            self._remember_request(text(line.provider), text(line.model), text(line.model_alias))
+            return True
+        if line.type != "usage.record" or line.usage is None:
+            return True
+        counts = line.usage
+        if not (counts.input_other or counts.output or counts.input_cache_read or counts.input_cache_creation):
+            return True
+        moment = None if line.time is None else self._usual_moment(line.time)
+        if moment is None:
+            return False
+        model = text(line.model)
+        provider, request_model = self._request(model)
+        usage = KimiRecord(
+            product="code",
+            root=self.wire.root,
+            directory=self.wire.directory,
+            session_id=self.wire.session_id,
+            agent=self.wire.agent,
+            account=self.wire.account,
+            time=moment,
+            input_tokens=counts.input_other,
+            output_tokens=counts.output,
+            cache_read_tokens=counts.input_cache_read,
+            cache_write_tokens=counts.input_cache_creation,
+            scope=text(line.usage_scope) or "session",
+            model=model,
+            request_model=request_model,
+            provider=provider or VENDOR,
+        )
+        self._add_usual(usage, position, number)
+        return True
 
     def instant(self, said: dict[str, Any]) -> int | None:
         return instant(said.get("created_at" if said.get("type") == "metadata" else "time"))
 
     def understand(self, said: dict[str, Any]) -> KimiRecord | None:
         if said.get("type") == "llm.request":
-            request = [text(said.get("provider")), text(said.get("model"))]
-            names = (text(said.get("modelAlias")), request[1], _LATEST)
-            self.state["requests"].update(dict.fromkeys(names, request))
+            self._remember_request(*(text(said.get(name)) for name in ("provider", "model", "modelAlias")))
         if said.get("type") != "usage.record":
             return None
         counts = as_object(said.get("usage"))
         model = text(said.get("model"))
-        requests = self.state["requests"]
-        asked_for = _LATEST if is_symbol(model) and model not in requests else model
-        provider, request_model = requests.get(asked_for, ("", ""))
+        provider, request_model = self._request(model)
         return KimiRecord(
             product="code",
             root=self.wire.root,
@@ -286,3 +458,13 @@ class _CodeReader(_Reader):
             provider=provider or VENDOR,
             account=self.wire.account,
         )
+
+    def _remember_request(self, provider: str, model: str, alias: str) -> None:
+        self.state["requests"].update({name: [provider, model] for name in (alias, model, _LATEST)})
+
+    def _request(self, model: str) -> tuple[str, str]:
+        """The provider and the model that was requested from it, by its logged name."""
+        requests = self.state["requests"]
+        asked_for = _LATEST if is_symbol(model) and model not in requests else model
+        provider, request_model = requests.get(asked_for, ("", ""))
+        return provider, request_model

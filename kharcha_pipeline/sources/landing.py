@@ -22,7 +22,7 @@ import msgspec
 from kharcha_pipeline import __version__, locations
 from kharcha_pipeline.records import LogFile, Reading, Reject
 from kharcha_pipeline.settings import Settings, SettingsError
-from kharcha_pipeline.sources.families import Families, FoundRecord
+from kharcha_pipeline.sources.families import Families, FoundRecord, family_of, found_in
 from kharcha_pipeline.sources.scanner import (
     Changes,
     FileToRead,
@@ -81,6 +81,19 @@ class LandingResult(msgspec.Struct):
         return bool(self.files_read or self.touched_days)
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A landing makes many objects and no cycles: the cycle collector would only look at them in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()  # around all of it, so that nothing that it has made is left to be looked at afterwards
 def land(
     warehouse: Warehouse,
     settings: Settings,
@@ -121,15 +134,14 @@ def land(
         by_name = {source.name: source for source in sources}
         earliest_ms = _first_instant(zone)
         landing = _Landing(by_name, warehouse.archive, Destination(zone, machine), result)
-        with _without_collector():
-            for reads, is_last in _batches(changes.to_read, by_name, earliest_ms, result, progress, full=full):
-                with warehouse.write() as connection:
-                    landing.store(connection, reads)
-                    if is_last:
-                        _store_run(connection, result, started, trigger, zone)
-            for source in sources if full else ():
-                with warehouse.write() as connection:
-                    landing.settle_again(connection, source)
+        for reads, is_last in _batches(changes.to_read, by_name, earliest_ms, result, progress, full=full):
+            with warehouse.write() as connection:
+                landing.store(connection, reads)
+                if is_last:
+                    _store_run(connection, result, started, trigger, zone)
+        for source in sources if full else ():
+            with warehouse.write() as connection:
+                landing.settle_again(connection, source)
         return result
 
 
@@ -177,18 +189,6 @@ def _comparison(
         changes,
         new_unreadable_places(connection, sweep),
     )
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Reading makes many objects and no cycles: the cycle collector would only look at them in vain."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _batches(
@@ -280,8 +280,7 @@ class _Landing:
         store_files(connection, reads)
         by_source: dict[str, list[FoundRecord]] = defaultdict(list)
         for read in reads:
-            file_id = read.task.file_id
-            by_source[read.task.file.source].extend([FoundRecord(file_id, one) for one in read.reading.records])
+            by_source[read.task.file.source] += found_in(read.task.file_id, read.reading.records)
         for name, found in by_source.items():
             if found:
                 self._store_records(connection, self.sources[name], found)
@@ -302,7 +301,7 @@ class _Landing:
         self.result.records_landed += len(new)
         by_source = self.result.records_by_source
         by_source[source.name] = by_source.get(source.name, 0) + len(new)
-        arrived = {record.family: "a better copy was found" for _, record in new}
+        arrived = dict.fromkeys(map(family_of, new), "a better copy was found")
         reasons = dict.fromkeys(families.dependents(arrived), "a related record was found") | arrived
         self.result.touched_days.update(settle(connection, families, reasons, self.destination))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from io import FileIO
 from typing import Any
 
 import msgspec
@@ -257,7 +258,7 @@ def _following(sequence: str) -> str:
 
 def digests(path: str, read_to: int) -> tuple[bytes, bytes]:
     """Digests of a file's first bytes and of the bytes just before `read_to`."""
-    with open(path, "rb", buffering=0) as stream:
+    with FileIO(path) as stream:
         head = stream.read(min(HEAD_BYTES, read_to))
         stream.seek(max(0, read_to - TAIL_BYTES))
         tail = stream.read(min(TAIL_BYTES, read_to))

@@ -23,6 +23,8 @@ INPUT_OF = {
 }
 """Which stage's built version a stage inherits; `usage_events` reads the settled records: the wanted version."""
 
+_SETTLED = "settled records"
+
 
 def want(connection: duckdb.DuckDBPyConnection, days: Iterable[date]) -> None:
     """Raises the wanted version of the given days."""
@@ -69,20 +71,31 @@ def wanted_versions(connection: duckdb.DuckDBPyConnection, days: Sequence[date])
     return dict(rows)
 
 
-def mark_built(connection: duckdb.DuckDBPyConnection, stage: str, days: Sequence[date]) -> None:
-    """Stores, in the transaction that replaced the days, the version of the input they were built from."""
-    source = (
-        "SELECT day, wanted AS version FROM operations.wanted_days"
-        if stage not in INPUT_OF
-        else f"SELECT day, built AS version FROM operations.built_days WHERE stage = '{INPUT_OF[stage]}'"
-    )
+def mark_built(connection: duckdb.DuckDBPyConnection, stages: Sequence[str], days: Sequence[date]) -> None:
+    """Stores, in the transaction that replaced the days, the version of the input that these stages were built from.
+
+    Args:
+        connection: of that transaction.
+        stages: in the order in which they were built, so that one may have read what another had built just before.
+        days: what was built.
+    """
+    inputs: dict[str, str] = {}
+    for stage in stages:
+        source = INPUT_OF.get(stage, _SETTLED)
+        inputs[stage] = inputs.get(source, source)
     connection.execute(
-        f"""
+        """
         INSERT INTO operations.built_days (stage, day, built)
-        SELECT ?, day, version FROM ({source}) WHERE day IN (SELECT unnest(?::DATE[]))
+        SELECT replaced.stage, day, version
+        FROM (SELECT unnest($stages::VARCHAR[]) AS stage, unnest($inputs::VARCHAR[]) AS input) AS replaced
+        JOIN (
+            SELECT $settled AS input, day, wanted AS version FROM operations.wanted_days
+            UNION ALL SELECT stage, day, built FROM operations.built_days
+        ) USING (input)
+        WHERE day IN (SELECT unnest($days::DATE[]))
         ON CONFLICT (stage, day) DO UPDATE SET built = excluded.built
         """,
-        [stage, list(days)],
+        {"settled": _SETTLED, "stages": list(inputs), "inputs": list(inputs.values()), "days": list(days)},
     )
 
 

@@ -1,7 +1,8 @@
 -- The tables of the warehouse, version 3. `main` is what analysts see in the published copy, `core` what its views of events
 -- are made of; `raw` and `operations` stay here. Views are in files of their own: they hold nothing, and are made anew by
 -- every migration.
--- Event-sized tables have no primary key or index: uniqueness comes from how rows are written, and is checked. They hold
+-- Event-sized tables have no primary key or index: uniqueness comes from how rows are written, and is checked. So it is with
+-- `session_usage`, which grows as they do: DuckDB writes an index out as a whole when a single day changed. Events are
 -- numbers alone. A text column costs five times as much to write as one of numbers, and what texts say about an event
 -- (its session, project, model, price) repeats, so it stands once, in `core.contexts` and `core.prices`.
 
@@ -84,8 +85,7 @@ CREATE TABLE session_usage (
     model VARCHAR NOT NULL, day DATE NOT NULL, events BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL, cache_write_5m_tokens BIGINT NOT NULL,
     cache_write_1h_tokens BIGINT NOT NULL, reasoning_tokens BIGINT NOT NULL, web_search_requests BIGINT NOT NULL,
-    cost_usd DECIMAL(38, 12), unpriced_events BIGINT NOT NULL, first_at TIMESTAMPTZ NOT NULL, last_at TIMESTAMPTZ NOT NULL,
-    PRIMARY KEY (dedupe_key)
+    cost_usd DECIMAL(38, 12), unpriced_events BIGINT NOT NULL, first_at TIMESTAMPTZ NOT NULL, last_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE session_usage IS 'Usage per source, session, provider, model and local day.';
 COMMENT ON COLUMN session_usage.dedupe_key IS 'SHA-256 of "source:session:provider:model:day", lower-case hexadecimal.';

@@ -17,6 +17,7 @@ UNIQUE = ("usage_events", "event_ids_are_unique")
 FROZEN = ("pricing_snapshots", "rates_are_frozen")
 ONCE = ("priced_events", "every_event_is_priced_once")
 NULLS = ("priced_events", "unknown_costs_are_null")
+KEYS = ("session_usage", "keys_are_unique")
 SESSIONS = ("session_usage", "sums_equal_priced_events")
 DAYS = ("daily_usage", "sums_equal_priced_events")
 UNPRICED = ("priced_events", "unpriced_share")
@@ -52,7 +53,7 @@ def spoil(location: Location, sql: str) -> None:
 def test_every_check_passes_on_what_was_built(location: Location) -> None:
     result = location.run("publish")
     assert result.success
-    assert checked(result) == {UNIQUE, FROZEN, ONCE, NULLS, SESSIONS, DAYS, UNPRICED}
+    assert checked(result) == {UNIQUE, FROZEN, ONCE, NULLS, KEYS, SESSIONS, DAYS, UNPRICED}
     assert failed(result) == {}
 
 
@@ -65,6 +66,7 @@ def test_every_check_passes_on_what_was_built(location: Location) -> None:
         (ONCE, f"DELETE FROM core.priced_events WHERE day = '{DAY}'"),
         (NULLS, "UPDATE core.priced_events SET cost_usd = 0"),
         (NULLS, "UPDATE core.priced_events SET cost_usd = NULL"),
+        (KEYS, "INSERT INTO session_usage SELECT * REPLACE (0 AS events) FROM session_usage LIMIT 1"),
         (SESSIONS, "UPDATE session_usage SET cost_usd = cost_usd + 0.000000000001"),
         (SESSIONS, f"DELETE FROM session_usage WHERE day = '{DAY}'"),
         (DAYS, "UPDATE daily_usage SET unpriced_events = 1"),

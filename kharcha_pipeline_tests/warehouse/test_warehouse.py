@@ -278,7 +278,7 @@ def test_a_day_is_stale_until_every_stage_has_built_its_version(warehouse: Wareh
         ledger.want(connection, [DAY, DAY])
         for stage in ledger.STAGES:
             assert ledger.stale_days(connection) == [DAY]
-            ledger.mark_built(connection, stage, [DAY])
+            ledger.mark_built(connection, [stage], [DAY])
         assert ledger.stale_days(connection) == []
         ledger.want(connection, [DAY])
         assert ledger.stale_days(connection) == [DAY]
@@ -288,21 +288,18 @@ def test_a_day_is_stale_until_every_stage_has_built_its_version(warehouse: Wareh
 def test_a_stage_built_from_an_old_input_stays_stale(warehouse: Warehouse) -> None:
     with warehouse.write() as connection:
         ledger.want(connection, [DAY])
-        for stage in ledger.STAGES:
-            ledger.mark_built(connection, stage, [DAY])
+        ledger.mark_built(connection, ledger.STAGES, [DAY])
         ledger.want(connection, [DAY])
-        ledger.mark_built(connection, "daily_usage", [DAY])  # its input still has the first version
+        ledger.mark_built(connection, ["daily_usage"], [DAY])  # its input still has the first version
         assert ledger.stale_days(connection, ["daily_usage"]) == [DAY]
-        for stage in ledger.STAGES:
-            ledger.mark_built(connection, stage, [DAY])
+        ledger.mark_built(connection, ledger.STAGES, [DAY])
         assert ledger.stale_days(connection) == []
 
 
 def test_what_dagster_was_told_is_not_told_again(warehouse: Warehouse) -> None:
     with warehouse.write() as connection:
         ledger.want(connection, [DAY])
-        for stage in ledger.STAGES:
-            ledger.mark_built(connection, stage, [DAY])
+        ledger.mark_built(connection, ledger.STAGES, [DAY])
         told = ledger.unreported(connection, 3)
         assert [stage for stage, _, _ in told] == list(ledger.STAGES[:3])
         ledger.mark_reported(connection, told)
