@@ -164,7 +164,7 @@ def told(history: list[tuple[bool, Sent]]) -> Sent:
     return max(reversed(since), key=lambda sent: sent.sum)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(_BODIES)
 def test_what_stands_is_what_the_rule_says_of_everything_that_was_sent(bodies: Any) -> None:
     histories: dict[tuple[str, ...], list[tuple[bool, Sent]]] = {}

@@ -82,6 +82,9 @@ def test_a_laptop_and_a_hub(tmp_path: Path) -> None:
         laptop.run("sync", "--quiet")
         assert pushed()["changed"] == 1
         wait_for(published)
+        assert site.log is not None
+        for path in (*laptop.data.iterdir(), *hub.data.iterdir(), site.log):
+            assert token.encode() not in path.read_bytes(), path
         assert asked(hub, "SELECT DISTINCT evidence, machine FROM priced_events") == [("aggregate", "laptop")]
     assert site.process is not None
     assert site.process.returncode == 0
