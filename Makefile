@@ -5,15 +5,18 @@ BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEVELOPMENT := .venv/.installed-dev
 
-.PHONY: run install test torture lint format dev bench catalogue screenshots clean help
+.PHONY: run install test test-browser torture lint format dev bench catalogue screenshots clean help
 
 run: $(RUNTIME) ## Sync this machine's agent logs (or the bundled samples) and show the days.
 	@$(BIN)/kharcha run
 
 install: $(DEVELOPMENT) ## Set up .venv with everything for development.
 
-test: $(DEVELOPMENT) ## Run all tests.
-	$(BIN)/pytest -n 2 --dist loadfile
+test: $(DEVELOPMENT) ## Run all tests but those that need a browser.
+	$(BIN)/pytest -n 2 --dist loadfile -m "not browser"
+
+test-browser: $(DEVELOPMENT) ## Run the tests that need a browser (Debian: apt-get install chromium).
+	$(BIN)/pytest -m browser
 
 torture: $(DEVELOPMENT) ## Kill, fill disks, race, fuzz and try other versions for MINUTES (15).
 	$(BIN)/python -m kharcha_pipeline_tests.torture --minutes $(MINUTES)
@@ -44,7 +47,7 @@ clean: ## Remove the environment and caches; data/ stays.
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 help: ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Kharcha Pipeline needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 run") if sys.version_info < (3, 11) else None'

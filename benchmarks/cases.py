@@ -36,6 +36,7 @@ class Scale:
         range_days: days of a backfill, and of what Dagster is told.
         rounds: how often what takes seconds is measured.
         quick_rounds: how often what takes less is.
+        calls: that each process records.
         whole: whether the corpus of 40x is read as well.
         rows: in one body that is sent to the server, the most that the contract allows.
         seconds: for how long small bodies are sent beside large ones.
@@ -48,6 +49,7 @@ class Scale:
     range_days: int = 365
     rounds: int = 5
     quick_rounds: int = 15
+    calls: int = 20_000
     whole: bool = False
     rows: int = 20_000
     seconds: float = 10
@@ -61,6 +63,7 @@ QUICK = Scale(
     range_days=20,
     rounds=1,
     quick_rounds=2,
+    calls=500,
     rows=500,
     seconds=1,
 )
@@ -333,6 +336,28 @@ def report_daily(bench: Bench) -> Outcome:
     return Outcome([Row(name, "wall", "s", wall(found).median, 0.4, 0.25)], _both(name, found, "ms"))
 
 
+def usage_page(bench: Bench) -> Outcome:
+    """The first byte of the usage page, over all of a year with a million events: known already, and not."""
+    events = bench.scale.events
+    with bench.data() as data:
+        variables = sync_environment(data, data)
+        last = _add_history(events, events // bench.scale.range_days, variables)
+        run(program("publish"), variables)
+        times = json.loads(run(program("ask_page", last, bench.scale.quick_rounds), variables).output)
+    expected = events // bench.scale.range_days * bench.scale.range_days
+    if times.pop("events") != expected:
+        raise WrongTotalsError(f"The page does not show {expected} events.")
+    found = {name: Samples(tuple(seconds)) for name, seconds in times.items()}
+    name = "usage page, 1 M events"
+    return Outcome(
+        [
+            Row(f"{name}, cached", "first byte", "ms", found["cached"].median, 0.060, 0.010),
+            Row(f"{name}, not cached", "first byte", "ms", found["not cached"].median, 0.400, 0.250),
+        ],
+        [Figure(f"{name}, {how}: first byte", "ms", samples) for how, samples in found.items()],
+    )
+
+
 def _add_history(events: int, per_day: int, variables: dict[str, str]) -> str:
     """Makes the history that long, and returns its last day."""
     day, priced = run(program("add_history", events, per_day), variables).output.split()
@@ -340,6 +365,38 @@ def _add_history(events: int, per_day: int, variables: dict[str, str]) -> str:
     if int(priced) != wanted:
         raise WrongTotalsError(f"{priced} of {wanted} invented events are priced.")
     return day
+
+
+def recorder(bench: Bench) -> Outcome:
+    """Calls recorded by one process, and by four at once."""
+    calls = bench.scale.calls
+    alone = [_recorded(bench, 1, calls) for _ in range(bench.scale.rounds)]
+    together = [_recorded(bench, 4, calls) for _ in range(bench.scale.rounds)]
+    median, slow, share = printed(alone), printed(alone, 1), printed(together, 2)
+    return Outcome(
+        [
+            Row("recording a call, one writer", "median", "µs", median.median, 150e-6, 100e-6),
+            Row("the same", "99th percentile", "µs", slow.median, 3e-3, 1e-3),
+            Row("calls of four processes (200 µs are 5,000/s)", "wall per call", "µs", share.median, 200e-6, 125e-6),
+        ],
+        [
+            Figure("recording a call, one writer: median", "µs", median),
+            Figure("recording a call, one writer: 99th percentile", "µs", slow),
+            Figure("recording calls, one writer: wall per call", "µs", printed(alone, 2)),
+            Figure("recording a call beside three other processes: median", "µs", printed(together)),
+            Figure("recording a call beside three other processes: 99th percentile", "µs", printed(together, 1)),
+            Figure("recording calls, four processes: wall per call", "µs", share),
+        ],
+    )
+
+
+def _recorded(bench: Bench, processes: int, calls: int) -> Usage:
+    with bench.data() as data:
+        used = run(program("record_calls", processes, calls), sync_environment(data, data))
+    told, stored, added = map(int, used.output.split()[3:])
+    if not told == stored == added:
+        raise WrongTotalsError(f"Of {told} recorded calls {stored} are stored, and {added} are in the days.")
+    return used
 
 
 def dagster(bench: Bench) -> Outcome:
@@ -428,6 +485,8 @@ CASES: dict[str, Callable[[Bench], Outcome]] = {
     "growth": growth,
     "history": history,
     "report": report_daily,
+    "page": usage_page,
+    "recorder": recorder,
     "dagster": dagster,
     "memory": memory,
     "ingest": ingest,

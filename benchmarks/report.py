@@ -17,7 +17,7 @@ from benchmarks.peer import VERSION, Peer
 
 PACKAGES = ("duckdb", "dagster", "msgspec", "polars")
 
-UNITS = {"×": (1, 2), "s": (1, 2), "s/GB": (1, 2), "ms": (1_000, 0), "MiB": (1 / 2**20, 0)}
+UNITS = {"×": (1, 2), "s": (1, 2), "s/GB": (1, 2), "ms": (1_000, 0), "µs": (1e6, 0), "MiB": (1 / 2**20, 0)}
 """By unit, what a value in seconds, bytes or as a ratio is multiplied by, and the decimals shown."""
 
 

@@ -1,10 +1,11 @@
-"""Makes the README's pictures anew: the report and the asset graph, of this build, on the bundled samples.
+"""Makes the README's pictures anew: the report, the usage page and the asset graph, of this build, on the samples.
 
     make screenshots
+    python docs/make_pictures.py usage-page     only this one; the others are report and asset-graph
 
-Needs chromium. The report is what `kharcha run` prints to a terminal; the graph is a screenshot of Dagster's own web
-interface, started by `kharcha dev`, after it has built everything. Both run on a copy of the samples in a temporary
-directory.
+Needs chromium. The report is what `kharcha run` prints to a terminal; the usage page is shown at the widths of a desk
+and of a phone, as of the evening of the samples' last day; the graph is a screenshot of Dagster's own web interface,
+started by `kharcha dev`, after it has built everything. All run on a copy of the samples in a temporary directory.
 """
 
 from __future__ import annotations
@@ -22,19 +23,26 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from fcntl import ioctl
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import uvicorn
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
+from starlette.applications import Starlette
 from websockets.sync.client import connect
+
+from kharcha_pipeline.page.routes import page_routes
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures"
@@ -59,6 +67,16 @@ GRAPH_BOX = """(() => {
     const bottom = Math.max(...boxes.map(box => box.bottom)) + 30;
     return JSON.stringify({x: left, y: top, width: right - left, height: bottom - top});
 })()"""
+EVENING = datetime(2026, 11, 20, 18, 30, tzinfo=UTC)
+"""When the usage page is looked at: on the last day of the samples."""
+END_OF = "document.querySelector('#{}').closest('section').getBoundingClientRect().bottom + scrollY + 16"
+"""How far down a picture of the usage page goes: to the end of the section with that heading."""
+USAGE_PAGES = (
+    ("usage-page", "light", 1440, 1.0, END_OF.format("year")),
+    ("usage-page-dark", "dark", 1440, 1.0, END_OF.format("year")),
+    ("usage-page-phone", "light", 390, 2.0, END_OF.format("days")),
+)
+"""Name of the picture, colours, width, pixels per pixel, and where it ends."""
 LONGEST_WAIT = 240.0
 """Seconds until Dagster must have started and built everything."""
 
@@ -95,12 +113,17 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
 
 
 def main() -> None:
-    """Makes both pictures."""
+    """Makes the pictures that are named, or all."""
+    wanted = sys.argv[1:] or ["report", "usage-page", "asset-graph"]
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="kharcha-pictures-") as directory:
         machine = copied_machine(Path(directory))
-        picture_of_report(machine)
-        picture_of_asset_graph(machine | {"KHARCHA_DATA_DIR": f"{directory}/for-dagster"}, Path(directory))
+        if "report" in wanted:
+            picture_of_report(machine)
+        if "usage-page" in wanted:
+            pictures_of_usage_page(machine, Path(directory))
+        if "asset-graph" in wanted:
+            picture_of_asset_graph(machine | {"KHARCHA_DATA_DIR": f"{directory}/for-dagster"}, Path(directory))
 
 
 def copied_machine(directory: Path) -> dict[str, str]:
@@ -124,6 +147,45 @@ def picture_of_report(machine: Mapping[str, str]) -> None:
     console.print(printed)
     svg = console.export_svg(title="Kharcha Pipeline", theme=THEME, code_format=SVG, unique_id="report")
     (PICTURES / "report.svg").write_text(svg, "utf-8")
+
+
+def pictures_of_usage_page(machine: Mapping[str, str], directory: Path) -> None:
+    """The usage page in light and dark at a desk, and on a phone."""
+    subprocess.run([*KHARCHA, "sync", "--quiet"], env=dict(machine), check=True)
+    published = Path(machine["KHARCHA_DATA_DIR"]) / "kharcha.duckdb"
+    with duckdb.connect(str(published)) as connection:  # as if it had been synced that evening
+        connection.execute("UPDATE about SET value = ? WHERE name = 'published_at'", [EVENING.isoformat()])
+        connection.execute("UPDATE sync_runs SET finished_at = ?", [EVENING])
+    with usage_page(published) as address, browser(directory) as show:
+        clock = f"Date.now = () => {int(EVENING.timestamp() + 240) * 1000}"
+        show("Page.enable")  # else the page is not told of the clock
+        show("Page.addScriptToEvaluateOnNewDocument", source=clock)
+        for name, scheme, width, scale, end in USAGE_PAGES:
+            show("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=scale, mobile=False)
+            show("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            show("Page.navigate", url=address)
+            time.sleep(2)
+            height = show("Runtime.evaluate", expression=end, returnByValue=True)["result"]["value"]
+            clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+            taken = show("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+            (PICTURES / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
+
+
+@contextmanager
+def usage_page(published: Path) -> Iterator[str]:
+    """The usage page on a server of its own; yields its address."""
+    port = free_port()
+    application = Starlette(routes=page_routes(published, now=lambda: EVENING))
+    server = uvicorn.Server(uvicorn.Config(application, port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def run_in_terminal(program: list[str], environment: Mapping[str, str]) -> str:
@@ -224,7 +286,7 @@ def free_port() -> int:
 def chromium() -> str:
     """The browser."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    return found or sys.exit("The picture of the asset graph needs chromium, which is not installed.")
+    return found or sys.exit("The pictures need chromium, which is not installed.")
 
 
 @contextmanager

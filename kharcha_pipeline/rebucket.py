@@ -9,6 +9,7 @@ import msgspec
 
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.priced_events import build_priced_events
+from kharcha_pipeline.recorder.upkeep import tend_recorder
 from kharcha_pipeline.rollups.rollups import build_daily_usage, build_session_usage
 from kharcha_pipeline.settings import checked_zone
 from kharcha_pipeline.stages import build_waiting
@@ -26,13 +27,14 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class RebucketResult(msgspec.Struct, frozen=True):
-    """What a rebucket did."""
+    """What a rebucket did. Warnings are sentences: the recorder's database follows with the next sync, if not now."""
 
     zone_before: str
     zone_after: str
     days_before: int
     days_after: int
     totals: Totals
+    warnings: list[str] = []
 
 
 def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketResult:
@@ -43,7 +45,8 @@ def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketR
 
     No price of a built day is looked up: snapshots belong to UTC days, which do not move, so every cost stays what
     it is. The totals before and after are compared, and the change is logged in `rebuckets`. No log file is read
-    meanwhile, because a landing knows the zone from its beginning on.
+    meanwhile, because a landing knows the zone from its beginning on. The recorder's days follow in a transaction of
+    their own.
 
     Args:
         warehouse: the warehouse.
@@ -98,7 +101,8 @@ def rebucket(warehouse: Warehouse, zone: str, prices: PriceSources) -> RebucketR
             "INSERT INTO rebuckets VALUES (now(), ?, ?, ?, ?, ?, ?, ?)",
             [zone_before, zone, days_before, days_after, after.events, after.tokens, after.cost_usd],
         )
-    return RebucketResult(zone_before, zone, days_before, days_after, after)
+    warnings = tend_recorder(warehouse.directory, prices, zone)
+    return RebucketResult(zone_before, zone, days_before, days_after, after, warnings)
 
 
 def _totals(connection: duckdb.DuckDBPyConnection) -> Totals:

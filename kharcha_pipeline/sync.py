@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 
 import msgspec
 
 from kharcha_pipeline import stages, unchanged
 from kharcha_pipeline.pricing.price_sources import PriceSources
+from kharcha_pipeline.recorder.upkeep import has_recorder, tend_recorder
 from kharcha_pipeline.settings import Settings
 from kharcha_pipeline.sources.landing import LandingResult, Progress, land
 from kharcha_pipeline.sources.registry import SOURCES
 from kharcha_pipeline.sources.scanner import sweep_plan
 from kharcha_pipeline.stages import BuildResult
 from kharcha_pipeline.unchanged import Look, Watched
-from kharcha_pipeline.warehouse.warehouse import Warehouse
+from kharcha_pipeline.warehouse.warehouse import NoWarehouseError, Warehouse, fact
 
 
 class SyncResult(msgspec.Struct):
@@ -61,11 +63,30 @@ def sync(
     watched = _watched(settings)
     given = unchanged.inputs(settings.environment, watched)
     prices = PriceSources.load(settings.prices)
+    warnings = prepare_recorder(warehouse, prices)
     landing = land(warehouse, settings, SOURCES, full=full, progress=progress, seen=None if full else seen)
     built = stages.build_stale(warehouse, prices, surely=bool(landing.touched_days))
     published = warehouse.publish()
-    _remember(warehouse, settings, prices, landing, watched, given)
+    if not warnings:  # what could not be done is tried again every time
+        _remember(warehouse, settings, prices, landing, watched, given)
+    built.warnings += warnings
     return SyncResult(landing, built, published)
+
+
+def prepare_recorder(warehouse: Warehouse, prices: PriceSources) -> list[str]:
+    """Makes the recorder's database ready to be read, where there is one; returns warnings, as sentences.
+
+    A warehouse that is yet to be made has no zone to impose: the first sync after that does.
+
+    Raises:
+        WarehouseError, LockTimeoutError: when the warehouse cannot be read.
+    """
+    if not has_recorder(warehouse.directory):
+        return []
+    zone = None
+    with suppress(NoWarehouseError), warehouse.read() as connection:
+        zone = fact(connection, "timezone")
+    return tend_recorder(warehouse.directory, prices, zone)
 
 
 def _watched(settings: Settings) -> Watched:

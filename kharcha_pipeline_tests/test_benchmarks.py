@@ -52,3 +52,10 @@ def test_cases_are_measured_and_a_wrong_total_fails_its_case_alone(tmp_path: Pat
     assert "totals differ from the truth" in wrong.stderr
     assert "| cold sync, 100 MB, CPU |" not in wrong.stdout
     assert "| cold sync of 4 GB |" in wrong.stdout
+
+
+def test_recorded_calls_are_counted_before_they_are_timed(tmp_path: Path) -> None:
+    told = run_quickly(tmp_path, "recorder")
+    assert told.returncode == 0, told.stderr
+    assert "| recording a call, one writer | median |" in told.stdout
+    assert "| calls of four processes (200 µs are 5,000/s) | wall per call |" in told.stdout

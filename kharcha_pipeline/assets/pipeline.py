@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -15,9 +16,12 @@ from kharcha_pipeline.settings import Settings, machine_zone
 from kharcha_pipeline.sources.landing import LandingResult, land
 from kharcha_pipeline.sources.registry import SOURCES
 from kharcha_pipeline.stages import DayStatistics
+from kharcha_pipeline.sync import prepare_recorder
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.warehouse import Warehouse, WarehouseError, connect_published
 from kharcha_pipeline.warehouse.zone import pin_machine, pin_zone
+
+_logger = logging.getLogger(__name__)
 
 ReportedDay = tuple[str, date, int]
 """Stage, local day, and the version that was built."""
@@ -49,6 +53,8 @@ class Pipeline:
     def land(self) -> LandingResult:
         """Reads the log files that changed, and marks days that a new price list may price."""
         prices = self.prices()
+        for warning in prepare_recorder(self.warehouse, prices):
+            _logger.warning(warning)
         result = land(self.warehouse, self.settings, SOURCES, trigger="dagster")
         with self.warehouse.read() as connection:
             is_waiting = stages.waiting(connection, prices)

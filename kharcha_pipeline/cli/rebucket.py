@@ -32,6 +32,8 @@ def command(timezone: str, json: bool) -> None:
         raise WarehouseError(f"There is no warehouse in {settings.data_directory} yet. Run `kharcha sync` first.")
     result = rebucket(warehouse, zone, PriceSources.load(settings.prices))
     warehouse.publish()
+    for warning in result.warnings:
+        click.echo(f"kharcha: {warning}", err=True)
     totals = result.totals
     if json:
         output.print_json(

@@ -143,6 +143,11 @@ class Catalogue:
             self._found[key] = listed.exact(model) if listed is not None else None
         return self._found[key]
 
+    def ids(self, provider: str) -> Iterator[str]:
+        """The ids that a price list has for its models; names that only mean one of them are not among them."""
+        listed = self._list(provider)
+        yield from listed.ids() if listed is not None else ()
+
     def contradicts(self, provider: str, name: str, found: CatalogueModel) -> bool:
         """Whether the catalogue itself takes a name for another model than the one found under a shorter name."""
         return self.matched(provider, name) not in (None, found)
@@ -164,6 +169,10 @@ class _PriceList:
 
     def __init__(self, models: Iterable[Model]) -> None:
         self._models = [CatalogueModel(model) for model in models]
+
+    def ids(self) -> Iterator[str]:
+        """The models' ids."""
+        return (model.id for model in self._models)
 
     @cached_property
     def _written(self) -> dict[str, CatalogueModel]:

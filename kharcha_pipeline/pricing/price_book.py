@@ -30,7 +30,13 @@ _ALIAS_KEYS = frozenset({"match", "tool", "provider", "model", "effective_from",
 _MULTIPLIER_KEYS = frozenset(
     {"provider", "model", "variant", "factor", "effective_from", "effective_to", "source", "note"}
 )
+_PREMIUM_KEYS = frozenset(
+    {"provider", "model", "effective_from", "effective_to", "premium_multiplier", "premium_unit_price_usd"}
+    | {"source", "note"}
+)
 _HIGHEST_SEARCH_PRICE = Decimal(10) ** 6
+_HIGHEST_PREMIUM = Decimal(10) ** 6
+_PREMIUM_STEP = Decimal("0.0001")
 
 
 class PriceFileError(ValueError):
@@ -91,6 +97,19 @@ class Multiplier(msgspec.Struct, frozen=True, eq=False):
     source: str = ""
 
 
+class Premium(msgspec.Struct, frozen=True, eq=False):
+    """One `[[premium]]`: how many premium requests a call of a model counts as, and what one of them costs.
+
+    Only the recorder counts premium requests. Costs are made of tokens, whatever is said here.
+    """
+
+    provider: str
+    model: str
+    period: Period
+    multiplier: Decimal
+    unit_price_usd: Decimal | None = None
+
+
 class PriceBook(msgspec.Struct, frozen=True):
     """The content of one price file."""
 
@@ -99,6 +118,11 @@ class PriceBook(msgspec.Struct, frozen=True):
     rows: Mapping[tuple[str, str], tuple[PriceRow, ...]] = {}
     multipliers: Mapping[tuple[str, str], tuple[Multiplier, ...]] = {}
     aliases: tuple[Alias, ...] = ()
+    premiums: Mapping[tuple[str, str], tuple[Premium, ...]] = {}
+
+    def premium(self, provider: str, model: str, day: date) -> Premium | None:
+        """What is said about a model's premium requests on a UTC day."""
+        return next((one for one in self.premiums.get((provider, model), ()) if day in one.period), None)
 
     def prices(self, provider: str, model: str, day: date) -> bool:
         """Whether the book alone can price the model on this day."""
@@ -171,7 +195,7 @@ def parsed(content: bytes, name: str, *, shipped: bool) -> PriceBook:
         document = tomllib.loads(content.decode("utf-8"), parse_float=Decimal)
     except (ValueError, InvalidOperation, RecursionError) as error:  # no TOML, or numbers beyond all bounds
         raise PriceFileError(f"The prices file {name} is not valid TOML: {error}.") from error
-    known = {"schema", "price", "alias"} | ({"multiplier"} if shipped else set())
+    known = {"schema", "price", "alias", "multiplier" if shipped else "premium"}
     if unknown := sorted(document.keys() - known):
         raise PriceFileError(f"The prices file {name} has the unknown table or key {_quoted(unknown)}.")
     if document.get("schema", 1) != 1:
@@ -180,13 +204,16 @@ def parsed(content: bytes, name: str, *, shipped: bool) -> PriceBook:
     rows = [row for entry in _entries(document, "price", name) for row in _price_rows(entry, shipped=shipped)]
     aliases = [_alias(entry) for entry in _entries(document, "alias", name)]
     multipliers = [m for entry in _entries(document, "multiplier", name) for m in _multipliers(entry)]
+    premiums = [_premium(entry) for entry in _entries(document, "premium", name)]
     _refuse_overlaps(name, rows, aliases)
+    _refuse_two_premiums(name, premiums)
     return PriceBook(
         name=name,
         sha256=hashlib.sha256(content).hexdigest(),
         rows=_by_model(rows),
         multipliers=_by_model(multipliers),
         aliases=tuple(aliases),
+        premiums=_by_model(premiums),
     )
 
 
@@ -332,6 +359,23 @@ def _multipliers(entry: _Entry) -> Iterator[Multiplier]:
             )
 
 
+def _premium(entry: _Entry) -> Premium:
+    entry.only(_PREMIUM_KEYS)
+    provider = provider_name(entry.text("provider"))
+    multiplier = entry.decimal("premium_multiplier", _HIGHEST_PREMIUM)
+    if multiplier is None:
+        raise entry.wrong("`premium_multiplier` must be given: how many premium requests a call counts as")
+    if multiplier != multiplier.quantize(_PREMIUM_STEP):
+        raise entry.wrong("`premium_multiplier` has more than four decimals, the most that is kept exactly")
+    return Premium(
+        provider,
+        _model_name(provider, entry.text("model")),
+        entry.period(),
+        multiplier,
+        entry.decimal("premium_unit_price_usd", _HIGHEST_PREMIUM),
+    )
+
+
 def _alias(entry: _Entry) -> Alias:
     entry.only(_ALIAS_KEYS)
     provider = provider_name(entry.text("provider"))
@@ -373,6 +417,16 @@ def _refuse_overlaps(name: str, rows: list[PriceRow], aliases: list[Alias]) -> N
                 alias.effective_from, alias.effective_to
             ).meets(Period(other_alias.effective_from, other_alias.effective_to)):
                 raise PriceFileError(f"The prices file {name} has two aliases of {alias.match} for the same days.")
+
+
+def _refuse_two_premiums(name: str, premiums: list[Premium]) -> None:
+    for (provider, model), same in _by_model(premiums).items():
+        for index, premium in enumerate(same):
+            if any(premium.period.meets(other.period) for other in same[index + 1 :]):
+                raise PriceFileError(
+                    f"The prices file {name} has two statements about premium requests of {provider} {model} for the "
+                    "same days."
+                )
 
 
 def _by_model(rows: list[Any]) -> dict[tuple[str, str], tuple[Any, ...]]:

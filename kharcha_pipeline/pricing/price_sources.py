@@ -21,6 +21,7 @@ from kharcha_pipeline.events.names import MatchRule, PriceCandidate, names, pric
 from kharcha_pipeline.pricing import catalogue
 from kharcha_pipeline.pricing.catalogue import Catalogue, CatalogueModel
 from kharcha_pipeline.pricing.price_book import (
+    Premium,
     PriceBook,
     PriceRow,
     corrections_bytes,
@@ -173,6 +174,17 @@ class PriceSources:
         if refused is None:
             return Unpriceable("no price list has this exact name")
         return Unpriceable(refused, warning=f"No price for {refused}.")
+
+    def premium(self, used: UsedName, day: date) -> Premium | None:
+        """What the user says about premium requests of a used name on a UTC day."""
+        for candidate in self._candidates(used, day):
+            if (premium := self.overrides.premium(candidate.provider, candidate.model, day)) is not None:
+                return premium
+        return None
+
+    def listed(self, provider: str) -> Iterable[str]:
+        """The ids that the catalogue has in a vendor's own list."""
+        return self._catalogue.ids(provider)
 
     def candidates(self, used: UsedName, day: date) -> list[PriceCandidate]:
         """The exact ids a used name may be priced under on a day, best first."""

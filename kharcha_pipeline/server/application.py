@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -24,6 +22,7 @@ from kharcha_pipeline.ingest.access import Access
 from kharcha_pipeline.ingest.contract import RefusedError, understood
 from kharcha_pipeline.ingest.errors import BusyError
 from kharcha_pipeline.ingest.inbox import Inbox, Taken
+from kharcha_pipeline.page.routes import page_routes
 from kharcha_pipeline.server.answers import (
     PLAIN_HEADERS,
     AnswerError,
@@ -86,7 +85,11 @@ def build_application(settings: Settings, *, is_local: bool, publisher: Publishe
         routes=[
             *_Ingest(inbox, authority, publishing).routes(),
             *SigningIn(authority).routes(),
-            *_page_routes(settings, authority),
+            *page_routes(
+                settings.data_directory / "kharcha.duckdb",
+                hide_projects=settings.hide_projects,
+                may_read=authority.may_read,
+            ),
         ],
         exception_handlers={
             AnswerError: of_answer_error,
@@ -176,18 +179,6 @@ def _check_kind(request: Request) -> None:
 
 async def _of_busy(request: Request, error: Exception) -> Response:
     return refused(503, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
-
-
-def _page_routes(settings: Settings, authority: Authority) -> list[BaseRoute]:
-    """The routes of the usage page, where this version has one."""
-    if find_spec("kharcha_pipeline.page") is None:
-        return []
-    routes: list[BaseRoute] = importlib.import_module("kharcha_pipeline.page.routes").page_routes(
-        settings.data_directory / "kharcha.duckdb",
-        hide_projects=settings.hide_projects,
-        may_read=authority.may_read,
-    )
-    return routes
 
 
 class _Headers:

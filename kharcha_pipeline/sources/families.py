@@ -18,6 +18,8 @@ from kharcha_pipeline.warehouse.columns import handed_over
 RECORDS_OF_A_BATCH = 500
 """So few that reading one of them again costs a millisecond, so many that what they repeat compresses well."""
 
+SETTLED_AT_ONCE = 1_000
+"""So few that the processor's cache holds them until they are columns."""
 
 FoundRecord = tuple[int, int, int | None, str, Any]
 """A usage record as a batch holds it: the number of its file, position, line, family, and what it said.
@@ -140,7 +142,7 @@ class Families:
         starts = range(0, len(new), RECORDS_OF_A_BATCH)
         batches = [new[start : start + RECORDS_OF_A_BATCH] for start in starts]
         known = self.connection.execute("SELECT coalesce(max(position + size), 0) FROM raw.usage_records").fetchall()
-        spans = self.archive.append([msgspec.json.encode(batch) for batch in batches], known[0][0])
+        spans = self.archive.append(map(msgspec.json.encode, batches), known[0][0])
         places = [span.position for span in spans]
         with handed_over(
             self.connection,
@@ -202,15 +204,18 @@ class Families:
         )
         self.load(other for _, other in dict.fromkeys(pairs))
 
-    def settled(self, families: Iterable[str]) -> tuple[list[int], list[SettledRecord]]:
-        """The settled records of the families, each with the number of its family."""
+    def settled(self, families: Iterable[str]) -> Iterator[tuple[list[int], list[SettledRecord]]]:
+        """The settled records of the families, about `SETTLED_AT_ONCE` at a time, each with its family's number."""
         numbers: list[int] = []
         settled: list[SettledRecord] = []
         settle, said, nothing = self.source.settle, self.said, dict[str, Sequence[Any]]()
         for family in families:
             settled += settle(family, said[family], self._context(family) if family in self.related else nothing)
             numbers += repeat(self.numbers[family], len(settled) - len(numbers))
-        return numbers, settled
+            if len(settled) >= SETTLED_AT_ONCE:
+                yield numbers, settled
+                numbers, settled = [], []
+        yield numbers, settled
 
     def _context(self, family: str) -> dict[str, Sequence[Any]]:
         return {name: self.said.get(name, ()) for name in self.related[family]}

@@ -7,6 +7,7 @@ from kharcha_pipeline.sources.codex import codex
 from kharcha_pipeline.sources.ingest import ingest
 from kharcha_pipeline.sources.kimi import kimi
 from kharcha_pipeline.sources.opencode import opencode
+from kharcha_pipeline.sources.recorder import recorder
 from kharcha_pipeline.sources.source import Source
 
-SOURCES: tuple[Source, ...] = (claude_code, codex, opencode, kimi, ingest)
+SOURCES: tuple[Source, ...] = (claude_code, codex, opencode, kimi, recorder, ingest)

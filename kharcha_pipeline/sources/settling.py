@@ -45,13 +45,20 @@ def settle(
         destination: zone and machine.
     """
     families.relate(reasons)
-    numbers, settled = families.settled(reasons)
-    kind = _KINDS[type(settled[0]) if settled else SettledRecord]
-    contexts = _stored_contexts(connection, families.source.name, settled, kind)
-    columns = [list(map(attrgetter(name), settled)) for name in kind.columns]
-    costs = [None if response.reported_cost_usd is None else str(response.reported_cost_usd) for response in settled]
-    types = _SETTLED_TYPES | kind.columns | {"reported_cost_usd": "VARCHAR NULL"}
-    with handed_over(connection, "settled_given", types, [numbers, contexts, *columns, costs]):
+    kind, columns = _RESPONSES, list[list[Any]]()
+    contexts: dict[tuple[Any, ...], int] = {}
+    for numbers, settled in families.settled(reasons):
+        if not columns:
+            kind = _KINDS[type(settled[0]) if settled else SettledRecord]
+            columns = [[] for _ in kind.types]
+        met = [contexts.setdefault(context, len(contexts)) for context in map(attrgetter(*kind.context), settled)]
+        costs = [None if cost is None else str(cost) for cost in map(attrgetter("reported_cost_usd"), settled)]
+        plain = [map(attrgetter(name), settled) for name in kind.columns]
+        found: list[Iterable[Any]] = [numbers, met, costs, *plain]
+        for column, values in zip(columns, found, strict=True):
+            column += values
+    _store_contexts(connection, families.source.name, contexts, kind)
+    with handed_over(connection, "settled_given", kind.types, columns):
         given = {"source": families.source.name, "zone": destination.zone, "machine": destination.machine}
         _execute(connection, _SETTLED_NOW.format(**kind.of_events), given)
     days = _store_differences(connection, families, reasons) if families.known else _store_all(connection)
@@ -92,7 +99,6 @@ def _store_differences(
     return [day for (day,) in changed]
 
 
-_SETTLED_TYPES = {"family_number": "BIGINT", "context_number": "BIGINT"}
 _PLAIN_COLUMNS = {
     "identity": "VARCHAR",
     **dict.fromkeys(
@@ -167,6 +173,15 @@ class _Kind(NamedTuple):
     context: tuple[str, ...]
     of_contexts: dict[str, str]
 
+    @property
+    def types(self) -> dict[str, str]:
+        """All columns that are handed over record by record."""
+        return {
+            "family_number": "BIGINT",
+            "context_number": "BIGINT",
+            "reported_cost_usd": "VARCHAR NULL",
+        } | self.columns
+
 
 _RESPONSES = _Kind(
     _PLAIN_COLUMNS,
@@ -211,12 +226,10 @@ SELECT nextval('core.context_ids') AS context_id, * FROM (
 """
 
 
-def _stored_contexts(
-    connection: duckdb.DuckDBPyConnection, source: str, settled: Iterable[SettledRecord], kind: _Kind
-) -> list[int]:
-    """Stores contexts that were not met before; tells the number in `contexts_now` of each record's."""
-    numbers: dict[tuple[Any, ...], int] = {}
-    found = [numbers.setdefault(context, len(numbers)) for context in map(attrgetter(*kind.context), settled)]
+def _store_contexts(
+    connection: duckdb.DuckDBPyConnection, source: str, numbers: Mapping[tuple[Any, ...], int], kind: _Kind
+) -> None:
+    """Stores contexts that were not met before; leaves all, by their numbers, in `contexts_now`."""
     rows = [
         (number, *_named(source, dict(zip(kind.context, context, strict=True))))
         for context, number in numbers.items()
@@ -226,7 +239,6 @@ def _stored_contexts(
     with handed_over(connection, "contexts_given", types | _NAMED, columns):
         _execute(connection, _CONTEXTS_NOW.format(**kind.of_contexts), {"source": source})
     connection.execute(_STORE_CONTEXTS)
-    return found
 
 
 _NAMED = {"provider": "VARCHAR", "model": "VARCHAR", "route": "VARCHAR"}

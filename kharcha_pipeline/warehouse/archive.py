@@ -9,7 +9,7 @@ disk before the transaction that knows them is committed, and nothing that was w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -37,11 +37,11 @@ class Archive:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "usage_records.zst"
 
-    def append(self, batches: Sequence[bytes], known: int) -> list[Span]:
+    def append(self, batches: Iterable[bytes], known: int) -> list[Span]:
         """Writes batches at the end, and makes sure that they are on the disk.
 
         Args:
-            batches: what to store.
+            batches: what to store, best made one by one: each is packed before the next one is asked for.
             known: where the last batch that the warehouse knows ends; 0 when there is none.
 
         Raises:

@@ -87,6 +87,31 @@ ROW = '[[price]]\nprovider = "openai"\nmodel = "m"\neffective_from = 2026-01-01\
 PRICED = ROW + 'input = "1"\noutput = "2"\n'
 
 
+PREMIUM = """
+[[premium]]
+provider = "openai"
+model = "m"
+effective_from = 2026-01-01
+premium_multiplier = 3
+"""
+
+
+def test_premium_requests_are_stated_by_day_and_price_nothing() -> None:
+    later = PREMIUM.replace("2026-01-01", "2026-06-01").replace("= 3", '= "0.25"\npremium_unit_price_usd = "0.04"')
+    book = parsed((PREMIUM + "effective_to = 2026-06-01\n" + later).encode(), "mine", shipped=False)
+    said = [book.premium("openai", "m", date(2026, month, 1)) for month in (1, 5, 6, 12)]
+    assert [(one.multiplier, one.unit_price_usd) for one in said if one] == [
+        (Decimal(3), None),
+        (Decimal(3), None),
+        (Decimal("0.25"), Decimal("0.04")),
+        (Decimal("0.25"), Decimal("0.04")),
+    ]
+    assert book.premium("openai", "m", date(2025, 12, 31)) is None
+    assert not book.prices("openai", "m", date(2026, 2, 1))
+    with pytest.raises(PriceFileError, match="unknown table or key `premium`"):
+        parsed(PREMIUM.encode(), "shipped", shipped=True)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -118,6 +143,12 @@ PRICED = ROW + 'input = "1"\noutput = "2"\n'
         (PRICED.replace('provider = "openai"\n', ""), "`provider` must be given"),
         (PRICED.replace('model = "m"', 'model = ["m", "n"]'), "`model` must be text"),
         (PRICED + PRICED, "two prices of openai m"),
+        (PREMIUM.replace("premium_multiplier = 3\n", ""), "`premium_multiplier` must be given"),
+        (PREMIUM.replace("= 3", '= "0.33333"'), "more than four decimals"),
+        (PREMIUM.replace("= 3", "= -3"), "must not be negative"),
+        (PREMIUM + 'premium_unit_price_usd = "a lot"\n', "`premium_unit_price_usd` must be a number"),
+        (PREMIUM + "input = 1\n", r"\[\[premium\]\] number 1: unknown key `input`"),
+        (PREMIUM + PREMIUM, "two statements about premium requests of openai m"),
         (PRICED + PRICED.replace("2026-01-01", "2027-01-01"), "two prices of openai m"),
         (PRICED + ROW.replace("2026-01-01", "2026-06-01") + "free = true\n", "two prices of openai m"),
         ('[[alias]]\nmatch="a"\nprovider="openai"\nmodel="m"\nregex="x"\n', "unknown key `regex`"),

@@ -235,6 +235,24 @@ async def test_elsewhere_a_token_or_a_session_is_needed(access: Access) -> None:
     assert not await allowed(access, is_local=False, authorization=f"Bearer {session}")
 
 
+def test_the_page_and_its_numbers_are_for_whoever_may_read(site: Site) -> None:
+    elsewhere = {"X-Forwarded-For": "192.0.2.7"}
+    assert site.ask("GET", "/").status == 200
+    answer = site.ask("GET", "/?range=7d", headers=elsewhere)
+    assert (answer.status, answer.headers["location"]) == (303, "/sign-in?next=%2F%3Frange%3D7d")
+    assert site.ask("GET", "/api/usage", headers=elsewhere).status == 401
+    cookie = {"Cookie": cookie_of(sign_in(site, "ravi"))}
+    assert site.ask("GET", "/", headers=elsewhere | cookie).status == 200
+    for shown in ({**elsewhere, **cookie}, {**elsewhere, "Authorization": f"Bearer {site.token}"}):
+        assert site.ask("GET", "/api/usage", headers=shown).status == 503  # nothing was published yet
+
+
+def test_a_public_page_is_for_everybody(tmp_path: Path) -> None:
+    with running(tmp_path, is_local=False, KHARCHA_PUBLIC_PAGE="1") as site:
+        assert site.ask("GET", "/", headers={"Host": "usage.example.org"}).status == 200
+        assert site.send(body(SEED_ROW), "wrong").status == 401
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
