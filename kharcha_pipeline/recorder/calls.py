@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 Endpoint = Literal["chat.completions", "messages", "embeddings", "responses"]
@@ -60,6 +61,7 @@ class UsageCounts:
 
 
 COUNTS = tuple(field.name for field in fields(UsageCounts))
+_counts_of = attrgetter(*COUNTS)
 
 
 class Refusal(NamedTuple):
@@ -256,6 +258,8 @@ def _name(value: object, field: str) -> str:
         raise _RefusedError(f"{field} is too long")
     if not value.strip():
         raise _RefusedError(f"{field} is missing")
+    if value.isascii() and "\0" not in value:
+        return value
     # NUL characters and halves of surrogate pairs can be stored nowhere.
     return value.replace("\0", "?").encode("utf-8", errors="replace").decode("utf-8")
 
@@ -297,7 +301,7 @@ def _counts(usage: object, status: str) -> tuple[int, ...]:
             raise _RefusedError("a call that succeeded came without usage")
         return (0,) * len(COUNTS)
     if isinstance(usage, UsageCounts):
-        counts = tuple(getattr(usage, name) for name in COUNTS)
+        counts = _counts_of(usage)
     elif isinstance(usage, Mapping):
         stated: dict[str, object] = {}
         for name, value in usage.items():
@@ -308,6 +312,7 @@ def _counts(usage: object, status: str) -> tuple[int, ...]:
         counts = tuple(stated.get(name, 0) for name in COUNTS)
     else:
         raise _RefusedError("usage is not understood")
-    if not all(type(count) is int and 0 <= count <= LARGEST_COUNT for count in counts):
-        raise _RefusedError("usage has a count that is no count")
+    for count in counts:
+        if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
+            raise _RefusedError("usage has a count that is no count")
     return counts

@@ -361,7 +361,7 @@ def patiently(deadline: float, ask: Callable[[], Answer]) -> Answer:
     Raises:
         sqlite3.Error: what SQLite said last.
     """
-    pause = 0.00005
+    pause = 0.0001
     while True:
         try:
             return ask()
@@ -370,7 +370,7 @@ def patiently(deadline: float, ask: Callable[[], Answer]) -> Answer:
             if not is_busy or time.monotonic() >= deadline:
                 raise
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.002)
+        pause = min(pause * 1.5, 0.001)
 
 
 def _statements(script: str) -> Iterator[str]:
