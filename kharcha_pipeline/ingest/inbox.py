@@ -132,6 +132,8 @@ class Inbox:
         try:
             yield connection
         finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             self._idle.put(connection)
 
     def take(self, sending: Sending, sender: str) -> Taken:

@@ -116,6 +116,18 @@ def test_a_locked_inbox_is_told_and_unchanged(inbox: Inbox, monkeypatch: pytest.
     assert take(inbox, row()) == (1, 1, 0, 1)
 
 
+def test_a_full_disk_is_told_and_nothing_is_kept_by_half(inbox: Inbox) -> None:
+    rows = [row(model=str(number)) for number in range(2_000)]
+    with inbox._writer() as connection:  # the one that is taken next
+        connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(BusyError, match="the disk is full"):
+        take(inbox, *rows)
+    assert (inbox.standing(), inbox.last_id()) == ([], 0)
+    with inbox._writer() as connection:
+        connection.execute("PRAGMA max_page_count = 1000000")
+    assert take(inbox, *rows) == (2_000, 2_000, 0, 2_000)
+
+
 def test_overlapping_bodies_of_many_threads_and_connections_end_in_one_serial_order(tmp_path: Path) -> None:
     inboxes = [Inbox(tmp_path), Inbox(tmp_path)]
     bodies = [
