@@ -38,6 +38,8 @@ class Scale:
         quick_rounds: how often what takes less is.
         calls: that each process records.
         whole: whether the corpus of 40x is read as well.
+        rows: in one body that is sent to the server, the most that the contract allows.
+        seconds: for how long small bodies are sent beside large ones.
     """
 
     megabytes: float = 100
@@ -49,10 +51,21 @@ class Scale:
     quick_rounds: int = 15
     calls: int = 20_000
     whole: bool = False
+    rows: int = 20_000
+    seconds: float = 10
 
 
 QUICK = Scale(
-    megabytes=3, days=10, events=20_000, events_per_day=400, range_days=20, rounds=1, quick_rounds=2, calls=500
+    megabytes=3,
+    days=10,
+    events=20_000,
+    events_per_day=400,
+    range_days=20,
+    rounds=1,
+    quick_rounds=2,
+    calls=500,
+    rows=500,
+    seconds=1,
 )
 """Shows in a minute that all of it works; its verdicts say nothing."""
 
@@ -439,6 +452,31 @@ def memory(bench: Bench) -> Outcome:
     return Outcome([Row(name, "peak memory", "MiB", peak, reach, beat)], figures, [_size(bench, corpus)])
 
 
+def ingest(bench: Bench) -> Outcome:
+    """A server takes in a whole body, and small ones while whole ones keep coming and are published."""
+    rows = bench.scale.rows
+
+    def sent() -> Usage:
+        with bench.data() as data:
+            return run(program("ingest", rows, bench.scale.seconds), sync_environment(data, data))
+
+    found = in_turn(min(3, bench.scale.rounds), sent=sent)["sent"]
+    whole, small = printed(found), printed(found, 1)
+    return Outcome(
+        [
+            Row(f"server: a body of {rows:,} rows", "wall", "s", whole.median, 1.5, 0.75),
+            Row(
+                "server: small bodies of four senders, beside a backfill", "wall ÷ requests", "ms",
+                small.median, 0.020, 0.010,
+            ),
+        ],
+        [
+            Figure(f"server: a body of {rows:,} rows, wall", "s", whole),
+            Figure("server: small bodies beside a backfill, wall ÷ requests", "ms", small),
+        ],
+    )  # fmt: skip
+
+
 CASES: dict[str, Callable[[Bench], Outcome]] = {
     "cold-scan": cold_scan,
     "cold-sync": cold_sync,
@@ -451,6 +489,7 @@ CASES: dict[str, Callable[[Bench], Outcome]] = {
     "recorder": recorder,
     "dagster": dagster,
     "memory": memory,
+    "ingest": ingest,
 }
 
 

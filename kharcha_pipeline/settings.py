@@ -1,4 +1,4 @@
-"""One typed settings object: data directory, reporting zone, prices file, log roots with their account labels.
+"""One typed settings object: data directory, zone, prices file, what the page shows, log roots.
 
 Precedence: environment variable, then the settings file (`locations.config_file`), then the default. Every value
 remembers where it came from, for `kharcha config show`.
@@ -40,6 +40,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timezone: str | None = None
     machine: str | None = None
     prices: str | None = None
+    public_page: bool | None = None
+    hide_projects: bool | None = None
     root: list[Root] = []
 
 
@@ -51,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True):
         timezone: the reporting zone asked for, `None` for the warehouse's own, at first the machine's.
         machine: label of this machine, `None` for a random id kept in the warehouse.
         prices: file of price overrides, if any.
+        public_page: whether anybody who reaches `kharcha serve` may look at the usage page without signing in.
+        hide_projects: whether the usage page leaves the names of projects out.
         roots: log roots from the settings file.
         environment: the variables that were looked at, `HOME` and the agents' own included.
         origins: setting name → where its value came from: a variable, the settings file or `default`.
@@ -61,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True):
     timezone: str | None
     machine: str | None
     prices: Path | None
+    public_page: bool
+    hide_projects: bool
     roots: tuple[Root, ...]
     environment: dict[str, str]
     origins: dict[str, str]
@@ -95,6 +101,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         origins[name] = str(path) if from_file is not None else "default"
         return from_file
 
+    def switch(name: str, variable: str, from_file: bool | None) -> bool:
+        if value := environment.get(variable):
+            origins[name] = variable
+            return _yes_or_no(value, variable)
+        origins[name] = str(path) if from_file is not None else "default"
+        return bool(from_file)
+
     timezone = chosen("timezone", "KHARCHA_TIMEZONE", file.timezone)
     prices = chosen("prices", "KHARCHA_PRICES", absolute(file.prices) if file.prices else None)
     machine = chosen("machine", "KHARCHA_MACHINE", file.machine)
@@ -105,6 +118,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         timezone=checked_zone(timezone, origins["timezone"]) if timezone else None,
         machine=machine,
         prices=_existing(locations.expanded(prices, environment), origins["prices"]) if prices else None,
+        public_page=switch("public_page", "KHARCHA_PUBLIC_PAGE", file.public_page),
+        hide_projects=switch("hide_projects", "KHARCHA_HIDE_PROJECTS", file.hide_projects),
         roots=tuple(msgspec.structs.replace(root, path=absolute(root.path)) for root in file.root),
         environment=environment,
         origins=origins,
@@ -137,6 +152,15 @@ def _existing(path: str, origin: str) -> Path:
     if not os.path.isfile(path):
         raise SettingsError(f"The prices file {path} (from {origin}) does not exist.")
     return Path(path)
+
+
+def _yes_or_no(value: str, origin: str) -> bool:
+    word = value.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise SettingsError(f"{origin} is {value!r}. Write 1 for yes or 0 for no.")
 
 
 def checked_zone(name: str, origin: str) -> str:

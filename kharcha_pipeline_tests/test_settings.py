@@ -42,6 +42,17 @@ def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
     assert settings.origins["data_directory"] == "default"
 
 
+def test_switches_are_off_until_they_are_set_and_the_environment_can_unset_them(tmp_path: Path) -> None:
+    settings = load_settings({"HOME": str(tmp_path)})
+    assert (settings.public_page, settings.hide_projects) == (False, False)
+    environment = written(tmp_path, "public_page = true\nhide_projects = true\n")
+    settings = load_settings({**environment, "KHARCHA_PUBLIC_PAGE": "0"})
+    assert (settings.public_page, settings.origins["public_page"]) == (False, "KHARCHA_PUBLIC_PAGE")
+    assert (settings.hide_projects, settings.origins["hide_projects"]) == (True, str(settings.config_file))
+    with pytest.raises(SettingsError, match=r"KHARCHA_PUBLIC_PAGE is 'maybe'\. Write 1 for yes or 0 for no\."):
+        load_settings({**environment, "KHARCHA_PUBLIC_PAGE": "maybe"})
+
+
 def test_a_settings_file_that_is_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"KHARCHA_CONFIG names .*nowhere.toml, but there is no such file"):
         load_settings({"HOME": str(tmp_path), "KHARCHA_CONFIG": str(tmp_path / "nowhere.toml")})

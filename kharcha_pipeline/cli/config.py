@@ -66,6 +66,8 @@ def _settings(settings: Settings) -> list[tuple[str, str, str]]:
         ("timezone", *_timezone(settings)),
         ("machine", settings.machine or "a random id kept in the warehouse", origins["machine"]),
         ("prices", str(settings.prices) if settings.prices else "none", origins["prices"]),
+        ("public_page", "yes" if settings.public_page else "no", origins["public_page"]),
+        ("hide_projects", "yes" if settings.hide_projects else "no", origins["hide_projects"]),
     ]
     for root in settings.roots:
         label = f", account {root.account}" if root.account else ""

@@ -8,7 +8,7 @@ import sys
 OK = 0
 FAILURE = 1
 USAGE = 2
-"""Wrong arguments, settings or prices file: running it again does not help before something is corrected."""
+"""Wrong arguments, settings, names or prices file: running it again does not help before something is corrected."""
 CHECK_FAILED = 3
 
 EXPLANATION = "Exit codes: 0 done, 1 failure, 2 wrong usage, settings or prices file, 3 a check failed."
@@ -19,15 +19,16 @@ def explained(error: Exception) -> tuple[str, int] | None:
     import duckdb
 
     from kharcha_pipeline.automation.home import HomeError
+    from kharcha_pipeline.ingest.errors import BusyError, IngestError, IngestUsageError
     from kharcha_pipeline.pricing.price_book import PriceFileError
     from kharcha_pipeline.pricing.repricing import RepriceError
     from kharcha_pipeline.settings import SettingsError
     from kharcha_pipeline.warehouse.lock import LockTimeoutError
     from kharcha_pipeline.warehouse.warehouse import WarehouseError
 
-    if isinstance(error, SettingsError | PriceFileError | RepriceError):
+    if isinstance(error, SettingsError | PriceFileError | RepriceError | IngestUsageError):
         return str(error), USAGE
-    if isinstance(error, WarehouseError | LockTimeoutError | HomeError):
+    if isinstance(error, WarehouseError | LockTimeoutError | HomeError | IngestError | BusyError):
         return str(error), FAILURE
     if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException | duckdb.FatalException):
         return f"The database could not be used: {first_line(error)}.", FAILURE

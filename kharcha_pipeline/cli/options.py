@@ -38,7 +38,12 @@ DAY_FORMS = "YYYY-MM-DD, today, yesterday, or 7d for seven days ago"
 
 def published_path() -> Path:
     """The published database. Reports need no other setting than the data directory."""
-    return Path(locations.data_directory(os.environ)) / "kharcha.duckdb"
+    return data_directory() / "kharcha.duckdb"
+
+
+def data_directory() -> Path:
+    """Where everything is written."""
+    return Path(locations.data_directory(os.environ))
 
 
 def home() -> str:

@@ -26,6 +26,8 @@ def test_every_setting_is_shown_with_its_origin(terminal: Terminal, tmp_path: Pa
         "timezone": ("UTC", "KHARCHA_TIMEZONE"),
         "machine": ("desk", str(config)),
         "prices": ("none", "default"),
+        "public_page": ("no", "default"),
+        "hide_projects": ("no", "default"),
         "root of claude-code": ("/mnt/laptop/.claude, account work", str(config)),
         "home directory": (str(terminal.home), "HOME"),
         "logs of Codex CLI": ("/srv/codex", "CODEX_HOME"),

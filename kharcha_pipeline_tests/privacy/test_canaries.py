@@ -32,6 +32,7 @@ SECRETS = (
     "GITHUB_TOKEN",
     "AWS_SECRET_ACCESS_KEY",
     "HTTPS_PROXY",
+    "KHARCHA_PUSH_TOKEN",
 )
 FORMATS = ("table", "json", "csv")
 PRICES = """
@@ -117,6 +118,14 @@ def _run_everything(produced: Produced) -> None:
         run("rejects", "--each", "--resolved", "--format", kind)
         run("config", "show", "--format", kind)
     run("rejects")
+    run("push", "--to", "https://usage.example.org", "--dry-run", "--json")
+    run("tokens", "create", "laptop")
+    run("tokens", "list")
+    run("tokens", "revoke", "laptop")
+    for arguments in (("add", "asha", "--role", "admin"), ("password", "asha"), ("list",), ("remove", "asha")):
+        outcome = terminal.run("users", *arguments, stdin=f"{canaries.at('password')}\n")
+        assert outcome.code == 0, (arguments, outcome)
+        produced.outcomes["users", *arguments] = outcome
     run("doctor")
     run("doctor", "--json")
     run("run")
@@ -197,7 +206,8 @@ def test_every_command_was_listened_to(produced: Produced) -> None:
             yield from names(command, inner) if isinstance(command, click.Group) else [inner]
 
     run = {arguments[:length] for arguments in produced.outcomes for length in (1, 2)}
-    assert set(names(app)) - run == {("dev",)}  # Dagster, to which the tests give their own instance
+    # Dagster, to which the tests give their own instance; and the server, to which its own tests listen.
+    assert set(names(app)) - run == {("dev",), ("serve",)}
 
 
 def test_everything_that_is_made_belongs_to_its_owner_alone(produced: Produced) -> None:
