@@ -180,7 +180,7 @@ class Figures:
         first: first day of the range.
         last: last day of the range.
         totals: of the range.
-        sessions: different sessions in the range.
+        sessions: different sessions in the range; `None` where there is usage and none of its sessions is known.
         months: what is compared, with the same filters.
         slices: the days of the range, divided.
         lists: by dimension, the names in the range; dearest first.
@@ -203,7 +203,7 @@ class Figures:
     first: date
     last: date
     totals: Sums
-    sessions: int
+    sessions: int | None
     months: Months
     slices: Sequence[Slice]
     lists: Mapping[str, Sequence[Named]]
@@ -307,18 +307,18 @@ def _by_day(snapshot: Snapshot, condition: str, parameters: list[Any]) -> dict[d
     return {day: Sums(*sums) for day, *sums in rows}
 
 
-def _sessions(snapshot: Snapshot, selection: Selection, condition: str, parameters: list[Any]) -> int:
+def _sessions(snapshot: Snapshot, selection: Selection, condition: str, parameters: list[Any]) -> int | None:
     """Sessions cannot be added up over rows of `daily_usage`: one may use several models and days.
 
     Both tables know the same sessions; `session_usage` has a tenth of the rows, but not all that can be limited to.
     """
     table = "session_usage" if _OF_SESSIONS.issuperset(selection.filters) else "priced_events"
-    found = snapshot.rows(
-        f"SELECT count(*) FROM (SELECT DISTINCT source, session_id FROM {table} "
-        f"WHERE session_id <> '' AND {condition})",
+    ((sessions, groups),) = snapshot.rows(
+        "SELECT count(*) FILTER (WHERE session_id <> ''), count(*) FROM ("
+        f"SELECT DISTINCT source, session_id FROM {table} WHERE {condition})",
         parameters,
     )
-    return int(found[0][0])
+    return int(sessions) if sessions or not groups else None
 
 
 def _months(snapshot: Snapshot, selection: Selection, today: date) -> Months:

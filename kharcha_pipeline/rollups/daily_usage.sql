@@ -3,7 +3,7 @@ INSERT INTO daily_usage BY NAME
 SELECT
     day, source, account, machine, project, provider, model, endpoint,
     sum(responses)::BIGINT AS events,
-    count(DISTINCT nullif(session_id, '')) AS sessions,
+    nullif(count(DISTINCT nullif(session_id, '')), 0) AS sessions,
     sum(input_tokens)::BIGINT AS input_tokens,
     sum(output_tokens)::BIGINT AS output_tokens,
     sum(cache_read_tokens)::BIGINT AS cache_read_tokens,

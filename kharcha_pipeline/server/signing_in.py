@@ -29,8 +29,8 @@ from kharcha_pipeline.server.bodies import LONGEST_FORM, body_of
 from kharcha_pipeline.server.limits import FailureLimit, origin_of
 
 _STYLE = """
-:root { color-scheme: light dark; --edge: #767676; --accent: #1f5fbf; --wrong: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --accent: #8ab4f8; --wrong: #f2b8b5; } }
+:root { color-scheme: light dark; --edge: #767676; --accent: #0f766e; --wrong: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --accent: #5ec4b8; --wrong: #f2b8b5; } }
 * { box-sizing: border-box; }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; min-height: 100vh; display: grid; place-items: center; }
 main { width: min(22rem, 100vw); padding: 1.5rem; }

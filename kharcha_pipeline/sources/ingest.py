@@ -162,7 +162,7 @@ def _settled(identity: str, row: IngestRow) -> SettledRecord:
         source=row.agent,
         machine=row.machine,
         day=row.date,
-        responses=row.messages,
+        responses=max(row.messages, 1),  # else its unknown cost would be that of no response
         reported_total_tokens=row.total_tokens,
     )
 

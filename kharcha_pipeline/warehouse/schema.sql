@@ -110,7 +110,7 @@ COMMENT ON COLUMN session_usage.last_at IS 'Instant of the last event.';
 CREATE TABLE daily_usage (
     day DATE NOT NULL, source VARCHAR NOT NULL, account VARCHAR NOT NULL, machine VARCHAR NOT NULL, project VARCHAR NOT NULL,
     provider VARCHAR NOT NULL, model VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, events BIGINT NOT NULL,
-    sessions BIGINT NOT NULL, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
+    sessions BIGINT, input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cache_read_tokens BIGINT NOT NULL,
     cache_write_5m_tokens BIGINT NOT NULL, cache_write_1h_tokens BIGINT NOT NULL, reasoning_tokens BIGINT NOT NULL,
     web_search_requests BIGINT NOT NULL, premium_request_count DECIMAL(38, 4) NOT NULL, cost_usd DECIMAL(38, 12),
     unpriced_events BIGINT NOT NULL, failed_events BIGINT NOT NULL, aborted_events BIGINT NOT NULL
@@ -125,7 +125,7 @@ COMMENT ON COLUMN daily_usage.provider IS 'Vendor of the model.';
 COMMENT ON COLUMN daily_usage.model IS 'Model.';
 COMMENT ON COLUMN daily_usage.endpoint IS 'API endpoint; empty for agent logs.';
 COMMENT ON COLUMN daily_usage.events IS 'Number of billed responses.';
-COMMENT ON COLUMN daily_usage.sessions IS 'Number of different sessions; 0 where sessions are not known.';
+COMMENT ON COLUMN daily_usage.sessions IS 'Number of different sessions; NULL where none is known.';
 COMMENT ON COLUMN daily_usage.input_tokens IS 'Sum of input_tokens.';
 COMMENT ON COLUMN daily_usage.output_tokens IS 'Sum of output_tokens, reasoning included.';
 COMMENT ON COLUMN daily_usage.cache_read_tokens IS 'Sum of cache_read_tokens.';

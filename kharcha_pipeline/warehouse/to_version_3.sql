@@ -21,7 +21,8 @@ ALTER TABLE daily_usage ALTER COLUMN failed_events DROP DEFAULT;
 ALTER TABLE daily_usage ADD COLUMN aborted_events BIGINT DEFAULT 0;
 ALTER TABLE daily_usage ALTER COLUMN aborted_events SET NOT NULL;
 ALTER TABLE daily_usage ALTER COLUMN aborted_events DROP DEFAULT;
-COMMENT ON COLUMN daily_usage.sessions IS 'Number of different sessions; 0 where sessions are not known.';
+ALTER TABLE daily_usage ALTER COLUMN sessions DROP NOT NULL;
+COMMENT ON COLUMN daily_usage.sessions IS 'Number of different sessions; NULL where none is known.';
 COMMENT ON COLUMN daily_usage.failed_events IS 'Calls that ended in an error. Only recorded calls can have.';
 COMMENT ON COLUMN daily_usage.aborted_events IS 'Calls that the caller broke off. Only recorded calls can be.';
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import keyring
 import pytest
 
 from kharcha_pipeline.ingest import push as module
@@ -355,7 +356,6 @@ def test_an_address_has_one_form(given: str, kept: str) -> None:
 
 
 def test_a_token_may_come_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    keyring = pytest.importorskip("keyring")
     known = {("kharcha", "https://usage.example.org"): TOKEN}
     monkeypatch.setattr(keyring, "get_password", lambda service, user: known.get((service, user)))
     assert module.token_for("https://usage.example.org", {}) == TOKEN
