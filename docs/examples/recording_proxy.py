@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -202,6 +203,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with Recorder() as recorder, Proxy(("127.0.0.1", chosen.port), chosen.upstream, recorder) as proxy:
         print(f"Listening on http://127.0.0.1:{proxy.server_address[1]}", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever supervises it ends it as Ctrl-C does
         with suppress(KeyboardInterrupt):
             proxy.serve_forever()
 

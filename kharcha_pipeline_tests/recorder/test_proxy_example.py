@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import signal
 import socket
 import struct
 import subprocess
@@ -99,8 +98,8 @@ def proxy(machine: Machine, upstream: str) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline().rpartition(":")[2])
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 0
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def ask(proxy: int, path: str, body: dict[str, Any], **headers: str) -> tuple[int, bytes]:
@@ -194,5 +193,5 @@ def test_an_upstream_that_is_not_there_is_an_error(machine: Machine) -> None:
             port = int(process.stdout.readline().rpartition(":")[2])
             assert ask(port, "/v1/responses", {"model": "gpt-5"})[0] == 502
             (event,) = recorded(machine, 1)
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     assert (event["status"], event["endpoint"], event["input_tokens"]) == ("error", "responses", 0)
