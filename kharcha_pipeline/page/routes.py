@@ -224,7 +224,9 @@ def _sentence(text: str, status: int) -> Response:
     headers = SECURITY_HEADERS | {"Cache-Control": "no-store"}
     if status == 503:
         headers["Retry-After"] = "30"
-    return Response(json.dumps({"ok": False, "error": text}, ensure_ascii=False), status, headers, JSON)
+    return Response(
+        json.dumps({"ok": False, "error": text, "details": []}, ensure_ascii=False), status, headers, JSON
+    )
 
 
 def _to_sign_in(request: Request) -> Response:

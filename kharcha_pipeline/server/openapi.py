@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from kharcha_pipeline import __version__
 from kharcha_pipeline.ingest.contract import MOST_ROWS, Body
+from kharcha_pipeline.page.selection import DIMENSIONS, DIVISIONS, LONGEST_VALUE, MEASURES, PERIODS, RANGES
 from kharcha_pipeline.server.authority import COOKIE, CSRF_HEADER
 from kharcha_pipeline.server.bodies import LONGEST_BODY, SLOWEST_BODY
 
@@ -45,10 +46,12 @@ def description() -> dict[str, Any]:
         "info": {
             "title": "Kharcha Pipeline",
             "version": __version__,
-            "description": "Takes in rows of usage from other machines. Every error is a sentence in JSON.",
+            "description": "Takes in rows of usage from other machines, and tells the numbers of the usage "
+            "page. Every error is a sentence in JSON.",
         },
         "paths": {
             "/api/usage/ingest": {"post": _ingest()},
+            "/api/usage": {"get": _usage()},
             "/api/session": {"get": _session()},
             "/openapi.json": {
                 "get": {
@@ -131,6 +134,33 @@ def _ingest() -> dict[str, Any]:
             "429": _error("Too many wrong tokens from this address.", _RETRY_AFTER),
             "500": _error("The server failed. Nothing was kept."),
             "503": _error("The inbox is locked, or the disk is full. Nothing was kept.", _RETRY_AFTER),
+        },
+    }
+
+
+def _usage() -> dict[str, Any]:
+    text = {"type": "string"}
+    choices = {"range": RANGES, "by": DIVISIONS, "measure": MEASURES, "per": PERIODS}
+    parameters: dict[str, dict[str, Any]] = {
+        **{name: {"enum": ["", *values]} for name, values in choices.items()},
+        **{name: {"anyOf": [{"const": ""}, {**text, "format": "date"}]} for name in ("from", "to")},
+        **{name: {**text, "maxLength": LONGEST_VALUE} for name in DIMENSIONS},
+    }
+    return {
+        "operationId": "usage",
+        "summary": "The numbers of the usage page.",
+        "description": "Money is a decimal string with every digit, and null where it is not known. An empty "
+        "parameter is as good as none. From this machine itself, and where the page is public, nothing has to be shown.",
+        "security": [{}, {"token": []}, {"session": []}],
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in parameters.items()
+        ],
+        "responses": {
+            "200": _json("The numbers.", {"type": "object", "required": ["schema_version", "totals", "days"]}),
+            "304": {"description": "They are those of `If-None-Match`."},
+            "400": _error("A parameter is not known, or not right."),
+            "401": _error("Not allowed to read without signing in."),
+            "503": _error("Nothing was published yet, or it cannot be read just now.", _RETRY_AFTER),
         },
     }
 
