@@ -150,7 +150,8 @@ def _usage() -> dict[str, Any]:
         "operationId": "usage",
         "summary": "The numbers of the usage page.",
         "description": "Money is a decimal string with every digit, and null where it is not known. An empty "
-        "parameter is as good as none. From this machine itself, and where the page is public, nothing has to be shown.",
+        "parameter is as good as none. From this machine itself, and where the page is public, nothing has to be "
+        "shown.",
         "security": [{}, {"token": []}, {"session": []}],
         "parameters": [
             {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in parameters.items()
