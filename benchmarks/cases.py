@@ -7,9 +7,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 from benchmarks.corpora import Corpora, Corpus, WrongTotalsError, environment, totals_of
@@ -243,22 +244,27 @@ def unchanged(bench: Bench) -> Outcome:
 
 def growth(bench: Bench) -> Outcome:
     """Five transcripts grow by a response each: what it costs must not depend on how much history there is."""
+    sizes = (1, 4, 16)
+    with ExitStack() as stack:
+        contenders: dict[str, Callable[[], Usage]] = {}
+        for times in sizes:
+            contenders |= {f"{name} {times}x": one for name, one in _growing(bench, times, stack).items()}
+        all_found = in_turn(bench.scale.rounds, **contenders)  # in turn, so that no size meets a better machine
     figures: list[Figure] = []
     without_sweep: dict[int, Samples] = {}
     value = None
-    for times in (1, 4, 16):
-        found = _grown(bench, bench.corpus(times))
+    for times in sizes:
         name = f"sync after five transcripts grew, {times}x"
-        figures += _both(name, found["ours"], "ms")
-        remaining = Samples(tuple(used.cpu - float(used.output) for used in found["timed"]))
-        without_sweep[times] = remaining
+        ours, timed = all_found[f"ours {times}x"], all_found[f"timed {times}x"]
+        without_sweep[times] = Samples(tuple(used.cpu - float(used.output) for used in timed))
         figures += [
-            Figure(f"{name}: finding out what changed, CPU", "ms", printed(found["timed"])),
-            Figure(f"{name}: all the rest, CPU", "ms", remaining),
+            *_both(name, ours, "ms"),
+            Figure(f"{name}: finding out what changed, CPU", "ms", printed(timed)),
+            Figure(f"{name}: all the rest, CPU", "ms", without_sweep[times]),
         ]
-        if "ccusage" in found:
-            figures += _both(f"ccusage, {times}x", found["ccusage"])
-            value = ratio(cpu(found["ours"]), cpu(found["ccusage"]))
+        if peer := all_found.get(f"ccusage {times}x"):
+            figures += _both(f"ccusage, {times}x", peer)
+            value = ratio(cpu(ours), cpu(peer))
     return Outcome(
         [
             Row("sync after five transcripts grew, 16x history", "CPU ÷ ccusage", "×", value, 0.25, 0.12, NO_PEER),
@@ -271,37 +277,42 @@ def growth(bench: Bench) -> Outcome:
     )  # fmt: skip
 
 
-def _grown(bench: Bench, corpus: Corpus) -> dict[str, list[Usage]]:
-    with bench.synced(corpus) as data, corpus.put_back():
-        variables = sync_environment(corpus.home, data)
+def _growing(bench: Bench, times: int, stack: ExitStack) -> dict[str, Callable[[], Usage]]:
+    """The contenders over one size of history; when the stack is closed, totals are checked and all is put back."""
+    corpus = bench.corpus(times)
+    data = stack.enter_context(bench.synced(corpus))
+    stack.enter_context(corpus.put_back())
+    stack.callback(check, corpus, data)
+    variables = sync_environment(corpus.home, data)
 
-        def ours() -> Usage:
-            corpus.grow(GROWN_TRANSCRIPTS)
-            return sync(corpus, data)
+    def ours() -> Usage:
+        corpus.grow(GROWN_TRANSCRIPTS)
+        return sync(corpus, data)
 
-        def timed() -> Usage:
-            corpus.grow(GROWN_TRANSCRIPTS)
-            return run(program("timed_sync"), variables)
+    def timed() -> Usage:
+        corpus.grow(GROWN_TRANSCRIPTS)
+        return run(program("timed_sync"), variables)
 
-        found = in_turn(bench.scale.rounds, ours=ours, timed=timed, **bench.beside(corpus))
-        check(corpus, data)
-        return found
+    return {"ours": ours, "timed": timed, **bench.beside(corpus)}
 
 
 def history(bench: Bench) -> Outcome:
-    """Builds one day, and publishes, in an invented history that grows sixteenfold."""
-    figures: list[Figure] = []
-    by_size: dict[int, Samples] = {}
-    with bench.data() as data:
-        variables = sync_environment(data, data)
-        for times in (1, 4, 16):
-            events = bench.scale.events * times
+    """Builds one day, and publishes, in an invented history and in one sixteen times as long."""
+    sizes = [bench.scale.events * times for times in (1, 4, 16)]
+    with ExitStack() as stack:
+        contenders: dict[str, Callable[[], Usage]] = {}
+        for events in sizes:
+            data = stack.enter_context(bench.data())
+            variables = sync_environment(data, data)
             day = _add_history(events, bench.scale.events_per_day, variables)
-            command = program("build_day", day)
-            found = in_turn(bench.scale.quick_rounds, ours=lambda: run(command, variables))["ours"]  # noqa: B023
-            by_size[times] = printed(found)
-            figures.append(Figure(f"touched day of {events:,} events: database work, CPU", "ms", by_size[times]))
+            contenders[str(events)] = partial(run, program("build_day", day), variables)
+        built = in_turn(bench.scale.quick_rounds, **contenders)
         published = in_turn(bench.scale.rounds, ours=lambda: run(program("publish"), variables))["ours"]
+    by_size = [printed(built[str(events)]) for events in sizes]
+    figures = [
+        Figure(f"touched day of {events:,} events: database work, CPU", "ms", samples)
+        for events, samples in zip(sizes, by_size, strict=True)
+    ]
     gigabytes = printed(published, 2).median / 1e9
     figures += [
         Figure(f"publishing {gigabytes:.2f} GB, wall", "s", printed(published)),
@@ -312,7 +323,7 @@ def history(bench: Bench) -> Outcome:
         [
             Row(
                 "touched-day database work, 1 M → 16 M events", "CPU at 16 M ÷ 1 M", "×",
-                ratio(by_size[16], by_size[1]), 1.3, 1.1,
+                ratio(by_size[-1], by_size[0]), 1.3, 1.1,
             ),
             Row("publishing", "wall per GB", "s/GB", printed(published).median / gigabytes, 1.5, 1.5),
             Row(
