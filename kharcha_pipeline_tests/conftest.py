@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from kharcha_pipeline_tests.browsing import Watched
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -13,3 +22,26 @@ settings.load_profile("any machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the longest files first: what is left at the end should keep all workers busy."""
     items.sort(key=lambda item: "/torture/" not in item.nodeid and "/hostile/" not in item.nodeid)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert found, "These tests need chromium, which is not installed; `make test` leaves them out."
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[Watched]:
+    """A page of desktop width; at the end there must have been no error and no request to anybody else."""
+    from kharcha_pipeline_tests.browsing import Watched
+
+    watched = Watched(browser)
+    yield watched
+    watched.finish()

@@ -9,21 +9,19 @@ out.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from kharcha_pipeline_tests.browsing import DESKTOP, Watched
 from kharcha_pipeline_tests.machine import Machine
 from kharcha_pipeline_tests.page.conftest import HOSTILE_MACHINE, UNPRICED_MODEL, add_response
 from kharcha_pipeline_tests.page.serving import NOW, Server, serving
 
 pytestmark = pytest.mark.browser
 
-DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 SAMPLE_HOME = Path(__file__).parents[2] / "data" / "sample" / "home"
 
@@ -53,50 +51,6 @@ CONTRASTS = """() => {
     return found;
 }"""
 """The contrast of every text with what is behind it, by the formula of WCAG 2."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert found, "These tests need chromium, which is not installed; `make test` leaves them out."
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Watched:
-    """A page that remembers what went wrong in it and what it asked of whom."""
-
-    def __init__(self, browser: Browser, **context: Any) -> None:
-        self.context = browser.new_context(**{"viewport": DESKTOP, **context})
-        self.page: Page = self.context.new_page()
-        self.errors: list[str] = []
-        self.hosts: set[str | None] = set()
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.errors.append(f"{request.url} failed"))
-        self.page.on("request", self._asked)
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.errors.append(message.text)
-
-    def _asked(self, request: Request) -> None:
-        self.hosts.add(urlsplit(request.url).hostname)
-
-    def finish(self) -> None:
-        self.context.close()
-        assert self.errors == []
-        assert self.hosts == {"127.0.0.1"}
-
-
-@pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    """A page of desktop width; at the end there must have been no error and no request to anybody else."""
-    watched = Watched(browser)
-    yield watched
-    watched.finish()
 
 
 def chosen(page: Page) -> dict[str, list[str]]:
