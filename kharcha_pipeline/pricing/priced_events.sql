@@ -19,7 +19,12 @@ WITH events AS (
     FROM core.usage_events AS events JOIN core.contexts USING (context_id)
     WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[])))
 ),
-seen AS (SELECT DISTINCT source, machine, day FROM events WHERE evidence = 'message')
+-- Read from the tables once more: from `events`, DuckDB would keep all of it in memory. No response matches, being none.
+known_one_by_one AS (
+    SELECT DISTINCT 'aggregate' AS evidence, source, machine, day
+    FROM core.usage_events JOIN core.contexts USING (context_id)
+    WHERE day BETWEEN $first_day AND $last_day AND day IN (SELECT unnest(CAST($days AS DATE[]))) AND evidence = 'message'
+)
 SELECT
     events.* EXCLUDE (
         source, provider, model, route, model_raw, asked_tier, utc_day, utc_minute, is_reported, prompt_tokens, evidence,
@@ -39,7 +44,7 @@ SELECT
         WHEN is_unused THEN md5('unused')::UUID
         ELSE coalesce(rates.price_id, md5('unpriced')::UUID)
     END AS price_id
-FROM events
+FROM (FROM events ANTI JOIN known_one_by_one USING (evidence, source, machine, day)) AS events
 LEFT JOIN chosen_rates AS rates
     ON rates.used_source = events.source
     AND rates.used_provider = events.provider
@@ -55,6 +60,3 @@ LEFT JOIN chosen_rates AS rates
     AND NOT events.is_reported AND NOT events.is_unused
     -- Searches without a known price leave the whole event unpriced.
     AND (events.web_search_requests = 0 OR rates.web_search_rate IS NOT NULL)
-WHERE events.evidence <> 'aggregate' OR NOT EXISTS (
-    FROM seen WHERE seen.source = events.source AND seen.machine = events.machine AND seen.day = events.day
-)

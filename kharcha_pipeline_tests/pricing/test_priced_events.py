@@ -419,6 +419,19 @@ def test_an_event_that_left_a_day_leaves_its_price(ledger: Ledger) -> None:
     assert ledger.contents() == []
 
 
+def test_a_year_at_once_is_what_its_days_are_one_by_one(ledger: Ledger) -> None:
+    first = datetime(2025, 9, 1, 12, tzinfo=UTC)
+    ledger.add_all(
+        [ledger.event("gpt-5", first + timedelta(days=number), input_tokens=number + 1) for number in range(365)]
+    )
+    ledger.price()
+    at_once = ledger.query("SELECT * FROM core.priced_events")
+    assert len(at_once) == 365
+    for day in reversed(ledger.days):
+        ledger.price([day])
+    assert sorted(ledger.query("SELECT * FROM core.priced_events"), key=str) == sorted(at_once, key=str)
+
+
 def test_rows_are_written_in_day_order(ledger: Ledger) -> None:
     for hour in (9, 3, 17, 1):
         ledger.add("gpt-5", f"2026-03-01T{hour:02}:00", input_tokens=1)
