@@ -8,8 +8,8 @@ SELECT
     premium_request_count, reported_cost_usd, time_quality, model_quality, evidence,
     recorded_at,
     responses, reported_total_tokens,
-    coalesce(reported_total_tokens <> input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
-        + cache_write_1h_tokens, false) AS total_mismatch
+    reported_total_tokens IS NOT NULL AND reported_total_tokens <> input_tokens + output_tokens + cache_read_tokens
+        + cache_write_5m_tokens + cache_write_1h_tokens AS total_mismatch
 FROM core.usage_events AS events JOIN core.contexts USING (context_id);
 COMMENT ON VIEW usage_events IS 'One row per billed model response, deduplicated over all files, with disjoint token counts and normalized names.';
 COMMENT ON COLUMN usage_events.event_id IS 'Identity of the response: the same wherever and however often it was logged. Holds no day, path or zone.';

@@ -8,8 +8,8 @@ SELECT
     recorded_at, cost_usd, pricing_status, price_provider, price_model, snapshot_day, snapshot_revision, price_variant,
     price_tier, price_basis,
     responses, reported_total_tokens,
-    coalesce(reported_total_tokens <> input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
-        + cache_write_1h_tokens, false) AS total_mismatch
+    reported_total_tokens IS NOT NULL AND reported_total_tokens <> input_tokens + output_tokens + cache_read_tokens
+        + cache_write_5m_tokens + cache_write_1h_tokens AS total_mismatch
 FROM core.priced_events AS events JOIN core.contexts USING (context_id) JOIN core.prices USING (price_id);
 COMMENT ON VIEW priced_events IS 'Usage events with what they cost on the day they were used, and the evidence for it. An unknown price is NULL, never 0.';
 COMMENT ON COLUMN priced_events.event_id IS 'Identity of the response: the same wherever and however often it was logged.';
