@@ -20,12 +20,16 @@ class Watched:
         self.hosts: set[str | None] = set()
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.errors.append(f"{request.url} failed"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", self._asked)
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.errors.append(message.text)
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # whoever goes on to another page does without the rest of this one
+            self.errors.append(f"{request.url} failed: {request.failure}")
 
     def _asked(self, request: Request) -> None:
         self.hosts.add(urlsplit(request.url).hostname)
