@@ -45,8 +45,10 @@ def test_whoever_comes_from_elsewhere_signs_in_and_out(tmp_path: Path, watched: 
         page.keyboard.press("Enter")
         expect(page).to_have_title("There is no usage yet – Kharcha")
         assert page.url == f"{site.address}/?range=7d"
+        page.wait_for_load_state("networkidle")
         page.goto(f"{site.address}/sign-in")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        page.wait_for_load_state("networkidle")
         page.goto(site.address)
         expect(page).to_have_title("Sign in · Kharcha")
