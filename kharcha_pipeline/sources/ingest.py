@@ -11,17 +11,15 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 
 import msgspec
 
 from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, Reject, SettledAggregate, SettledRecord, UsageRecord
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.sqlite import BUSY_SECONDS, FAILURES, read_snapshot
+from kharcha_pipeline.sources.sqlite import FAILURES, read_live, read_snapshot
 
 NO_INBOX = "not an inbox"
 DAMAGED = "database is damaged"
@@ -183,11 +181,7 @@ def _rows_of(file: LogFile) -> Reading:
         is_pending = False
     if not is_pending:
         return read_snapshot(file.path, read)
-    uri = f"{Path(file.path).absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-        connection.text_factory = bytes
-        connection.execute("BEGIN")
-        return read(connection)
+    return read_live(file.path, "ro", read)
 
 
 def _new_rows(file: LogFile, connection: sqlite3.Connection) -> Reading:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +17,7 @@ import msgspec
 from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, Reject, SettledCall, UsageRecord
 from kharcha_pipeline.sources.source import Place
-from kharcha_pipeline.sources.sqlite import BUSY_SECONDS, FAILURES, read_snapshot
+from kharcha_pipeline.sources.sqlite import FAILURES, read_live, read_snapshot
 
 FILE = "recorder.sqlite"
 SPILL = "recorder.spill"
@@ -96,7 +94,7 @@ class Recorder:
             return Reading()
         try:
             if os.access(os.path.dirname(file.path), os.W_OK):
-                return _read_live(file)
+                return read_live(file.path, "rw", lambda connection: _read(connection, file))
             return read_snapshot(file.path, lambda connection: _read(connection, file))
         except FAILURES as error:
             if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT:
@@ -133,14 +131,6 @@ class Recorder:
 
 
 recorder = Recorder()
-
-
-def _read_live(file: LogFile) -> Reading:
-    """Reads as a participant: writers go on meanwhile, and what SQLite keeps beside the database stays as it is."""
-    uri = f"{Path(file.path).absolute().as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        return _read(connection, file)
 
 
 def _read(connection: sqlite3.Connection, file: LogFile) -> Reading:
@@ -189,5 +179,5 @@ def _call(fields: list[Any]) -> RecordedCall | None:
 
 
 def _text(value: Any) -> Any:
-    """Text, which comes as bytes from a database that was copied."""
+    """Text, which comes as bytes."""
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""Reads SQLite databases that belong to somebody else, without leaving a trace beside them.
+"""Reads SQLite databases: those that belong to somebody else without leaving a trace beside them, and our own.
 
 Opening a database in WAL mode, even read-only, creates `-shm` and `-wal` files beside it. So a database whose
 `-wal` holds nothing is opened as immutable, and one whose `-wal` holds something is copied with it to a temporary
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from kharcha_pipeline.sources.lines import LONGEST_LINE
 from kharcha_pipeline.warehouse.lock import LockTimeoutError, exclusive
@@ -75,6 +75,23 @@ def read_snapshot(path: str, read: Callable[[sqlite3.Connection], Answer]) -> An
         else:
             return answer
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+
+def read_live(path: str, mode: Literal["ro", "rw"], read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    """What `read` answers about a database of our own, seen in one read transaction while its writers go on.
+
+    It is opened as any participant opens it: nothing is copied, and what SQLite keeps beside it may be used or made.
+    Text columns come as bytes, as from `read_snapshot`.
+
+    Args:
+        path: the database.
+        mode: `ro`, or `rw` to take part in what lies beside the database.
+        read: asked once.
+
+    Raises:
+        sqlite3.Error, UnicodeDecodeError, MemoryError: when the file is no database, damaged or locked (`FAILURES`).
+    """
+    return _read(f"{Path(path).absolute().as_uri()}?mode={mode}", read)
 
 
 class _Disturbed(Exception):  # noqa: N818 - nothing is wrong, only to be done again
