@@ -26,6 +26,7 @@ from kharcha_pipeline.warehouse.migrations import FIRST_VERSION, keep_copy, migr
 _TABLES = (
     ("kharcha_pipeline.warehouse", "schema.sql"),
     ("kharcha_pipeline.pricing", "schema.sql"),
+    ("kharcha_pipeline.accounts", "tables.sql"),
 )
 _VIEWS = (
     ("kharcha_pipeline.events", "usage_events.sql"),
