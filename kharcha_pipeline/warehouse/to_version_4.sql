@@ -39,7 +39,7 @@ CREATE TABLE vendor_events (
     cache_read_tokens BIGINT, cache_write_tokens BIGINT, model_cost_usd DECIMAL(38, 12), fee_usd DECIMAL(38, 12),
     charged_usd DECIMAL(38, 12), request_units DECIMAL(38, 12), is_chargeable BOOLEAN, is_headless BOOLEAN,
     is_max_mode BOOLEAN, is_counted BOOLEAN NOT NULL, is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL,
-    seen_at TIMESTAMPTZ NOT NULL, changes BIGINT NOT NULL
+    seen_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE vendor_events IS 'Single requests as vendors show them, whether or not they count: see counted_evidence. What a vendor shows no longer stays, marked.';
 COMMENT ON COLUMN vendor_events.item_id IS 'Identity of the item: the same in every version, and in event_changes where it changes.';
@@ -69,7 +69,6 @@ COMMENT ON COLUMN vendor_events.is_counted IS 'Whether the account''s usage coun
 COMMENT ON COLUMN vendor_events.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN vendor_events.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN vendor_events.seen_at IS 'When these values were first seen.';
-COMMENT ON COLUMN vendor_events.changes IS 'How often it changed since it was first seen.';
 
 CREATE TABLE vendor_reports (
     item_id UUID NOT NULL, account VARCHAR NOT NULL, connector VARCHAR NOT NULL, source VARCHAR NOT NULL,
@@ -79,7 +78,7 @@ CREATE TABLE vendor_reports (
     cache_write_5m_tokens BIGINT, cache_write_1h_tokens BIGINT, reasoning_tokens BIGINT, web_search_requests BIGINT,
     quantity DECIMAL(38, 12), unit VARCHAR NOT NULL, amount DECIMAL(38, 12), currency VARCHAR NOT NULL,
     is_counted BOOLEAN NOT NULL, is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL,
-    seen_at TIMESTAMPTZ NOT NULL, changes BIGINT NOT NULL
+    seen_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE vendor_reports IS 'Rows of vendors'' reports by buckets of time: what was used, or what it cost. What a vendor shows no longer stays, marked.';
 COMMENT ON COLUMN vendor_reports.item_id IS 'Identity of the item: the same in every version, and in event_changes where it changes.';
@@ -110,15 +109,13 @@ COMMENT ON COLUMN vendor_reports.is_counted IS 'Whether the account''s usage cou
 COMMENT ON COLUMN vendor_reports.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN vendor_reports.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN vendor_reports.seen_at IS 'When these values were first seen.';
-COMMENT ON COLUMN vendor_reports.changes IS 'How often it changed since it was first seen.';
 
 CREATE TABLE billing_periods (
     item_id UUID NOT NULL, account VARCHAR NOT NULL, connector VARCHAR NOT NULL, source VARCHAR NOT NULL,
     starts_at TIMESTAMPTZ NOT NULL, ends_at TIMESTAMPTZ, subject VARCHAR NOT NULL, user_name VARCHAR NOT NULL,
     plan VARCHAR NOT NULL, included_usd DECIMAL(38, 12), on_demand_usd DECIMAL(38, 12), total_usd DECIMAL(38, 12),
     included_limit_usd DECIMAL(38, 12), on_demand_limit_usd DECIMAL(38, 12), requests DECIMAL(38, 12),
-    is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL, seen_at TIMESTAMPTZ NOT NULL,
-    changes BIGINT NOT NULL
+    is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL, seen_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE billing_periods IS 'The vendor''s own summaries of billing periods, of accounts and of their members.';
 COMMENT ON COLUMN billing_periods.item_id IS 'Identity of the item: the same in every version, and in event_changes where it changes.';
@@ -139,14 +136,13 @@ COMMENT ON COLUMN billing_periods.requests IS 'Premium requests; NULL when not t
 COMMENT ON COLUMN billing_periods.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN billing_periods.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN billing_periods.seen_at IS 'When these values were first seen.';
-COMMENT ON COLUMN billing_periods.changes IS 'How often it changed since it was first seen.';
 
 CREATE TABLE invoices (
     item_id UUID NOT NULL, account VARCHAR NOT NULL, connector VARCHAR NOT NULL, source VARCHAR NOT NULL,
     invoice_id VARCHAR NOT NULL, starts_at TIMESTAMPTZ NOT NULL, ends_at TIMESTAMPTZ, issued_at TIMESTAMPTZ,
     amount DECIMAL(38, 12), currency VARCHAR NOT NULL, status VARCHAR NOT NULL, lines JSON NOT NULL,
     is_preview BOOLEAN NOT NULL, is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL,
-    seen_at TIMESTAMPTZ NOT NULL, changes BIGINT NOT NULL
+    seen_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE invoices IS 'Invoices, and vendors'' previews of them; also those entered from a file.';
 COMMENT ON COLUMN invoices.item_id IS 'Identity of the item: the same in every version, and in event_changes where it changes.';
@@ -165,13 +161,12 @@ COMMENT ON COLUMN invoices.is_preview IS 'Whether it is the open period''s runni
 COMMENT ON COLUMN invoices.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN invoices.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN invoices.seen_at IS 'When these values were first seen.';
-COMMENT ON COLUMN invoices.changes IS 'How often it changed since it was first seen.';
 
 CREATE TABLE account_limits (
     item_id UUID NOT NULL, account VARCHAR NOT NULL, connector VARCHAR NOT NULL, source VARCHAR NOT NULL,
     name VARCHAR NOT NULL, subject VARCHAR NOT NULL, user_name VARCHAR NOT NULL, limit_usd DECIMAL(38, 12),
     used_usd DECIMAL(38, 12), is_allowed BOOLEAN, is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL,
-    seen_at TIMESTAMPTZ NOT NULL, changes BIGINT NOT NULL
+    seen_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE account_limits IS 'Limits on what may be spent, and balances.';
 COMMENT ON COLUMN account_limits.item_id IS 'Identity of the item: the same in every version, and in event_changes where it changes.';
@@ -187,13 +182,12 @@ COMMENT ON COLUMN account_limits.is_allowed IS 'Whether spending beyond the plan
 COMMENT ON COLUMN account_limits.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN account_limits.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN account_limits.seen_at IS 'When these values were first seen.';
-COMMENT ON COLUMN account_limits.changes IS 'How often it changed since it was first seen.';
 
 CREATE TABLE account_members (
     item_id UUID NOT NULL, account VARCHAR NOT NULL, connector VARCHAR NOT NULL, source VARCHAR NOT NULL,
     member_id VARCHAR NOT NULL, user_name VARCHAR NOT NULL, name VARCHAR NOT NULL, role VARCHAR NOT NULL,
     plan VARCHAR NOT NULL, is_removed BOOLEAN NOT NULL, is_shown BOOLEAN NOT NULL, first_seen_at TIMESTAMPTZ NOT NULL,
-    seen_at TIMESTAMPTZ NOT NULL, changes BIGINT NOT NULL
+    seen_at TIMESTAMPTZ NOT NULL
 );
 COMMENT ON TABLE account_members IS 'Who belongs to an account, and the account itself.';
 COMMENT ON COLUMN account_members.item_id IS 'Identity of the item: the same in every version, and in event_changes where it changes.';
@@ -209,7 +203,6 @@ COMMENT ON COLUMN account_members.is_removed IS 'Whether the vendor says that th
 COMMENT ON COLUMN account_members.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN account_members.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN account_members.seen_at IS 'When these values were first seen.';
-COMMENT ON COLUMN account_members.changes IS 'How often it changed since it was first seen.';
 
 CREATE TABLE account_transitions (
     transition_id BIGINT NOT NULL, account VARCHAR NOT NULL, state_before VARCHAR NOT NULL,

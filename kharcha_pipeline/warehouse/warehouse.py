@@ -32,6 +32,7 @@ _VIEWS = (
     ("kharcha_pipeline.events", "usage_events.sql"),
     ("kharcha_pipeline.pricing", "views.sql"),
     ("kharcha_pipeline.rollups", "views.sql"),
+    ("kharcha_pipeline.accounts", "views.sql"),
 )
 """Who declares tables and views, in order of creation. Each room keeps the SQL of the tables it alone writes."""
 
