@@ -1,0 +1,475 @@
+"""What a reading does to the items that are stored: inside one transaction of the caller's."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from kharcha_pipeline.accounts import readings
+from kharcha_pipeline.accounts.connector import SNAPSHOT, Normalized, Resource, Window
+from kharcha_pipeline.accounts.items import ItemKind, VendorItem, instant_of, kind_of
+from kharcha_pipeline.accounts.readings import Reading, Scope
+from kharcha_pipeline.accounts.revision import (
+    FIRST_SEEN,
+    MISSES,
+    NORMALIZED_AGAIN,
+    RECOUNTED,
+    RETURNED,
+    REVISED,
+    VANISHED,
+    Comparison,
+    Match,
+    Stored,
+    compare,
+    mass_revision,
+)
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reading changed.
+
+    Attributes:
+        inserted, changed, vanished, returned, unchanged: items.
+        held: whether it waits for a person; nothing was changed then.
+        superseded: whether newer readings say all that it could say; nothing was changed then.
+    """
+
+    inserted: int = 0
+    changed: int = 0
+    vanished: int = 0
+    returned: int = 0
+    unchanged: int = 0
+    held: bool = False
+    superseded: bool = False
+
+    def __add__(self, other: Applied) -> Applied:
+        """Both together."""
+        return Applied(
+            inserted=self.inserted + other.inserted,
+            changed=self.changed + other.changed,
+            vanished=self.vanished + other.vanished,
+            returned=self.returned + other.returned,
+            unchanged=self.unchanged + other.unchanged,
+            held=self.held or other.held,
+            superseded=self.superseded or other.superseded,
+        )
+
+
+class _Area(NamedTuple):
+    """The part of a resource that a reading speaks about.
+
+    Attributes:
+        portions: of its window, what no newer reading covers; empty for a reading of the present.
+        is_snapshot: whether it is one of the present.
+    """
+
+    kind: ItemKind
+    portions: Sequence[Window]
+    is_snapshot: bool
+
+    @property
+    def has_no_time(self) -> bool:
+        """Whether its items are told apart by their ids alone."""
+        return self.kind in ("invoice", "limit", "member")
+
+    def holds(self, item: VendorItem) -> bool:
+        """Whether the reading decides about an item: what is told apart by its id alone lies in no window."""
+        if self.is_snapshot or self.has_no_time:
+            return True
+        at_ms = instant_of(item)
+        return any(window.from_ms <= at_ms < window.until_ms for window in self.portions)
+
+
+def apply(
+    connection: sqlite3.Connection,
+    reading: Reading,
+    resource: Resource,
+    normalized: Normalized,
+    *,
+    now_ms: int,
+    closed_before_ms: int,
+    is_deep: bool,
+) -> Applied:
+    """Stores a reading that was just made and what it says; see `AccountStore.apply`."""
+    readings.note_last(connection, reading, is_deep=is_deep)
+    known = readings.known(connection, reading)
+    area = _area(connection, resource, reading, known.id if known else None)
+    if area is None:
+        readings.store(connection, reading, "superseded")
+        return Applied(superseded=True)
+    comparison = _comparison(connection, reading, area, normalized)
+    is_closed = not area.is_snapshot and reading.window.until_ms <= closed_before_ms
+    why = mass_revision(comparison, is_closed=is_closed)
+    if why:
+        if not readings.was_discarded(connection, reading):
+            _hold(connection, reading, why, now_ms)
+        return Applied(held=True)
+    is_repeated = known is not None and known.fetched_ms >= reading.fetched_ms
+    return _settle(connection, reading, area, normalized, comparison, is_repeated=is_repeated, now_ms=now_ms)
+
+
+def accept(
+    connection: sqlite3.Connection,
+    held_id: int,
+    reading: Reading,
+    resource: Resource,
+    normalized: Normalized,
+    *,
+    now_ms: int,
+) -> Applied:
+    """Applies a reading that waited for a person, as far as no newer one says otherwise."""
+    readings.close_held(connection, held_id, "accepted", now_ms)
+    area = _area(connection, resource, reading, reading.id)
+    if area is None:
+        readings.set_status(connection, reading, "superseded")
+        return Applied(superseded=True)
+    comparison = _comparison(connection, reading, area, normalized)
+    return _settle(connection, reading, area, normalized, comparison, is_repeated=False, now_ms=now_ms)
+
+
+def discard(connection: sqlite3.Connection, held_id: int, now_ms: int) -> None:
+    """Remembers that a reading is not to be believed."""
+    readings.set_status(connection, readings.of_held(connection, held_id), "discarded")
+    readings.close_held(connection, held_id, "discarded", now_ms)
+
+
+def apply_again(
+    connection: sqlite3.Connection, reading: Reading, resource: Resource, normalized: Normalized
+) -> Applied:
+    """Makes the items of a reading again that stands: what it no longer says was never there."""
+    area = _area(connection, resource, reading, reading.id)
+    if area is None:  # a newer one was applied meanwhile
+        return Applied()
+    comparison = _comparison(connection, reading, area, normalized, may_forget=True)
+    writer = _Writer(connection, reading, area.kind)
+    writer.reason = NORMALIZED_AGAIN
+    writer.matches(comparison.matches)
+    writer.added(comparison)
+    if _is_complete(normalized):
+        writer.vanish(one for one in comparison.missing if not one.missed)
+    readings.note_rejects(connection, reading, normalized.rejects)
+    return writer.written()
+
+
+def recount(connection: sqlite3.Connection, account: str, connector: str, *, counted: bool) -> None:
+    """Writes a version of every item that is shown, in which it counts, or counts no longer."""
+    first = _next_id(connection, "versions")
+    connection.execute(_RECOUNT, (counted, RECOUNTED, account, connector))
+    connection.execute(_POINT_TO_RECOUNTED, (first,))
+
+
+def note(
+    connection: sqlite3.Connection, account: str, sentence: str, now_ms: int, subject: str, once_key: str
+) -> bool:
+    """Leaves a notice; tells whether it is new."""
+    values = (account, subject, sentence, once_key, now_ms)
+    inserted = connection.execute(
+        "INSERT OR IGNORE INTO notices (account, subject, sentence, once_key, at) VALUES (?, ?, ?, ?, ?)", values
+    )
+    return inserted.rowcount > 0
+
+
+def _area(
+    connection: sqlite3.Connection, resource: Resource, reading: Reading, reading_id: int | None
+) -> _Area | None:
+    """What a reading speaks about; `None` when newer ones say it all."""
+    newer = readings.newer_windows(connection, reading, reading_id)
+    if reading.window == SNAPSHOT:
+        return None if newer else _Area(resource.kind, (), is_snapshot=True)
+    portions = readings.without(reading.window, newer)
+    return _Area(resource.kind, portions, is_snapshot=False) if portions else None
+
+
+def _comparison(
+    connection: sqlite3.Connection,
+    reading: Reading,
+    area: _Area,
+    normalized: Normalized,
+    *,
+    may_forget: bool = False,
+) -> Comparison:
+    """Compares a reading with what is stored of its area, and leaves out what it cannot decide about."""
+    items = [item for item in normalized.items if area.holds(item)]
+    if any(kind_of(item) != area.kind for item in items):
+        raise ValueError(f"An answer about {reading.scope.resource} was understood as something else.")
+    stored = _stored(connection, reading.scope, area, items)
+    newer = {one.id for one, seen_ms in stored if area.has_no_time and seen_ms > reading.fetched_ms}
+    comparison = compare([one for one, _ in stored], items, may_forget=may_forget)
+    matches = [match for match in comparison.matches if match.stored.id not in newer]
+    can_vanish = MISSES[area.kind] is not None and _is_complete(normalized)
+    if area.is_snapshot and area.kind == "event":
+        can_vanish = False  # nobody says how far back such a list goes
+    return Comparison(matches, comparison.added, comparison.missing if can_vanish else ())
+
+
+def _is_complete(normalized: Normalized) -> bool:
+    """Whether what is missing is not there: a row that could not be used may be the very one."""
+    return not normalized.is_suspicious and not normalized.rejects
+
+
+def _stored(
+    connection: sqlite3.Connection, scope: Scope, area: _Area, items: Sequence[VendorItem]
+) -> list[tuple[Stored, int]]:
+    """The items of an area, and those of the groups that the vendor shows, with when their values were seen."""
+    if MISSES[area.kind] is None or (area.is_snapshot and area.kind == "event"):
+        keys = json.dumps([_key(item.group) for item in items])
+        found = connection.execute(
+            f"{_STORED} AND group_key IN (SELECT value FROM json_each(?))", _of(scope, area, keys)
+        )
+        return [_as_stored(row) for row in found]
+    if area.kind == "limit":
+        return [_as_stored(row) for row in connection.execute(_STORED, _of(scope, area))]
+    if area.is_snapshot:  # only the buckets that are in the answer are told completely
+        instants = json.dumps(sorted({instant_of(item) for item in items}))
+        query = f"{_STORED} AND items.at_ms IN (SELECT value FROM json_each(?))"
+        return [_as_stored(row) for row in connection.execute(query, _of(scope, area, instants))]
+    query = f"{_STORED} AND items.at_ms >= ? AND items.at_ms < ?"
+    return [
+        _as_stored(row) for window in area.portions for row in connection.execute(query, _of(scope, area, *window))
+    ]
+
+
+def _of(scope: Scope, area: _Area, *values: int | str) -> tuple[int | str, ...]:
+    return (*scope, area.kind, *values)
+
+
+def _as_stored(row: tuple[int, str, int, str, bool, int, str, int]) -> tuple[Stored, int]:
+    item_id, key, ordinal, content, is_shown, missed, guarded, seen_ms = row
+    item = _DECODER.decode(content)
+    fields = frozenset(guarded.split()) if guarded else frozenset()
+    return Stored(item_id, tuple(json.loads(key)), ordinal, item, bool(is_shown), missed, fields), seen_ms
+
+
+def _settle(
+    connection: sqlite3.Connection,
+    reading: Reading,
+    area: _Area,
+    normalized: Normalized,
+    comparison: Comparison,
+    *,
+    is_repeated: bool,
+    now_ms: int,
+) -> Applied:
+    """Writes what changed, and that the reading was applied."""
+    is_empty = normalized.is_suspicious and not normalized.items
+    reading = reading._replace(notes=_notes(normalized.notes, comparison.matches))
+    if reading.id is None:
+        reading_id = readings.store(connection, reading, "applied", is_empty=is_empty)
+    else:
+        reading_id = reading.id
+        readings.set_status(connection, reading, "applied")
+    if not is_empty:
+        readings.supersede(connection, reading, reading_id, now_ms)
+    readings.note_rejects(connection, reading, normalized.rejects)
+    writer = _Writer(connection, reading, area.kind)
+    writer.matches(comparison.matches)
+    writer.added(comparison)
+    if not is_repeated:
+        writer.miss(comparison.missing)
+    return writer.written()
+
+
+def _notes(notes: Mapping[str, int], matches: Iterable[Match]) -> dict[str, int]:
+    total = dict(notes)
+    for match in matches:
+        for name in match.guarded:
+            text = f'"{name}" is told no longer, and the value that was known stays'
+            total[text] = total.get(text, 0) + 1
+    return total
+
+
+def _hold(connection: sqlite3.Connection, reading: Reading, why: str, now_ms: int) -> None:
+    """Keeps a reading for a person, in place of the ones before it of the same time."""
+    scope = reading.scope
+    is_first = not readings.has_held(connection, scope)
+    reading_id = readings.store(connection, reading, "held")
+    sentence = (
+        f"What {scope.account} says of {scope.resource} {_span(reading.window)} was not believed: {why}. "
+        f"Look at it, then run `kharcha accounts accept {scope.account}`, or `discard` instead of `accept`."
+    )
+    held_id = readings.hold(connection, reading, reading_id, sentence, now_ms)
+    if is_first and held_id is not None:
+        note(connection, scope.account, sentence, now_ms, "held", f"held {held_id}")
+
+
+def _span(window: Window) -> str:
+    if window == SNAPSHOT:
+        return "as of now"
+    begin, end = (datetime.fromtimestamp(instant // 1000, UTC) for instant in window)
+    return f"from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+
+
+class _Writer:
+    """Collects what is to be written of one reading, and writes it at once.
+
+    Attributes:
+        reason: of all versions, where they have the same.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, reading: Reading, kind: ItemKind) -> None:
+        self.reason = ""
+        self._kind = kind
+        self._connection = connection
+        self._reading = reading
+        self._item_id = _next_id(connection, "items")
+        self._version_id = _next_id(connection, "versions")
+        self._items: list[tuple[object, ...]] = []
+        self._versions: list[tuple[object, ...]] = []
+        self._pointers: list[tuple[object, ...]] = []
+        self._applied = Applied()
+
+    def matches(self, matches: Sequence[Match]) -> None:
+        """What the vendor shows and was stored."""
+        changed = returned = 0
+        for match in matches:
+            stored = match.stored
+            is_returned = not stored.is_shown
+            if is_returned or match.is_changed:
+                returned += is_returned
+                changed += not is_returned
+                reason = RETURNED if is_returned else REVISED
+                version = self._version(stored.id, match.item, stored.group, stored.ordinal, reason)
+                self._pointers.append(
+                    (version, version, instant_of(match.item), 0, _joined(match.guarded), stored.id)
+                )
+            elif stored.missed or match.guarded != stored.guarded:
+                self._pointers.append((None, None, None, 0, _joined(match.guarded), stored.id))
+        self._applied += Applied(changed=changed, returned=returned, unchanged=len(matches) - changed - returned)
+
+    def added(self, comparison: Comparison) -> None:
+        """What is new."""
+        scope = self._reading.scope
+        for ordinal, item in comparison.added:
+            item_id = self._item_id
+            self._item_id += 1
+            version = self._version(item_id, item, item.group, ordinal, FIRST_SEEN)
+            self._items.append(
+                (item_id, *scope, self._kind, _key(item.group), ordinal, instant_of(item), version, version)
+            )
+        self._applied += Applied(inserted=len(comparison.added))
+
+    def miss(self, missing: Sequence[Stored]) -> None:
+        """What was missing in a complete reading, which is believed when it happens often enough."""
+        misses = MISSES[self._kind] or 0
+        gone = [one for one in missing if one.missed + 1 >= misses]
+        vanished = {one.id for one in gone}
+        self._pointers += [
+            (None, None, None, one.missed + 1, _joined(one.guarded), one.id)
+            for one in missing
+            if one.id not in vanished
+        ]
+        self.vanish(gone)
+
+    def vanish(self, gone: Iterable[Stored]) -> None:
+        """What the vendor shows no longer."""
+        vanished = 0
+        for one in gone:
+            version = self._version(one.id, one.item, one.group, one.ordinal, VANISHED, is_shown=False)
+            self._pointers.append((version, None, None, one.missed + 1, _joined(one.guarded), one.id))
+            vanished += 1
+        self._applied += Applied(vanished=vanished)
+
+    def _version(
+        self,
+        item_id: int,
+        item: VendorItem,
+        group: tuple[str, ...],
+        ordinal: int,
+        reason: str,
+        *,
+        is_shown: bool = True,
+    ) -> int:
+        scope = self._reading.scope
+        version = self._version_id
+        self._version_id += 1
+        content = msgspec.json.encode(item).decode() if is_shown else None
+        self._versions.append(
+            (
+                version,
+                item_id,
+                scope.account,
+                scope.resource,
+                self._kind,
+                _key(group),
+                ordinal,
+                instant_of(item),
+                content,
+                self._reading.fetched_ms,
+                scope.connector,
+                item_id,
+                self.reason or reason,
+                scope.account,
+            )
+        )
+        return version
+
+    def written(self) -> Applied:
+        """Writes it all, and tells what it was."""
+        applied = self._applied
+        execute_many = self._connection.executemany
+        execute_many(_INSERT_VERSION, self._versions)
+        execute_many(_INSERT_ITEM, self._items)
+        execute_many(_POINT, self._pointers)
+        events = applied.inserted + applied.returned - applied.vanished
+        if self._kind == "event" and events:
+            self._connection.execute(_COUNT_EVENTS, (events, self._reading.scope.account))
+        return applied
+
+
+def _next_id(connection: sqlite3.Connection, table: str) -> int:
+    """The id of the next row: there is one writer, so ids ascend in the order of commits."""
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return (found[0] if found else 0) + 1
+
+
+def _key(group: tuple[str, ...]) -> str:
+    return json.dumps(group, ensure_ascii=False, separators=(",", ":"))
+
+
+def _joined(fields: frozenset[str]) -> str:
+    return " ".join(sorted(fields))
+
+
+_DECODER = msgspec.json.Decoder(VendorItem)
+_STORED = """
+SELECT items.id, items.group_key, items.ordinal, shown.content, items.version = items.shown, items.missed,
+       items.guarded, newest.seen_at
+FROM items
+JOIN versions AS shown ON shown.id = items.shown
+JOIN versions AS newest ON newest.id = items.version
+WHERE items.account = ? AND items.connector = ? AND items.resource = ? AND items.kind = ?
+"""
+_INSERT_VERSION = """
+INSERT INTO versions (id, item, account, resource, kind, group_key, ordinal, at_ms, content, seen_at, connector,
+                      previous, reason, counted, source)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT version FROM items WHERE id = ?), ?, counted, source
+FROM accounts WHERE name = ?
+"""
+_INSERT_ITEM = """
+INSERT INTO items (id, account, connector, resource, kind, group_key, ordinal, at_ms, version, shown)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_POINT = """
+UPDATE items SET version = coalesce(?, version), shown = coalesce(?, shown), at_ms = coalesce(?, at_ms), missed = ?,
+                 guarded = ?
+WHERE id = ?
+"""
+_COUNT_EVENTS = "UPDATE accounts SET events = events + ? WHERE name = ?"
+_RECOUNT = """
+INSERT INTO versions (item, account, resource, kind, group_key, ordinal, at_ms, content, seen_at, counted, source,
+                      connector, previous, reason)
+SELECT item, versions.account, versions.resource, versions.kind, versions.group_key, versions.ordinal,
+       versions.at_ms, content, seen_at, ?, source, versions.connector, versions.id, ?
+FROM items JOIN versions ON versions.id = items.version
+WHERE items.account = ? AND items.connector = ? AND items.version = items.shown
+ORDER BY versions.id
+"""
+_POINT_TO_RECOUNTED = """
+UPDATE items SET version = versions.id, shown = versions.id FROM versions
+WHERE versions.id >= ? AND items.id = versions.item
+"""
