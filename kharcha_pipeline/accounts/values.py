@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from typing import Any, Literal, TypeVar
 
 from kharcha_pipeline.accounts.clock import DAY_MS
@@ -29,6 +29,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 _SHOWN_DOLLARS = re.compile(r"(-?)\$([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)?")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _BROKEN_CHARACTERS = re.compile("[\ud800-\udfff\x00]")
+_EXACT = Context(prec=200, traps=[Inexact])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST_COUNT = 2**63
 _MOST_DIGITS = 18
@@ -144,6 +145,14 @@ def dollars_of_cents(cents: Decimal) -> Decimal:
     return _shifted(cents, -2)
 
 
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """A sum without rounding: that of Python rounds to 28 digits."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = _EXACT.add(total, amount)
+    return total
+
+
 def _shifted(number: Decimal, places: int) -> Decimal:
     """A finite number times a power of ten, exactly: arithmetic would round to the context's precision."""
     sign, digits, exponent = number.as_tuple()
@@ -234,14 +243,20 @@ class Fields:
         return not self._values
 
     @property
-    def names(self) -> Sequence[str]:
-        """The names of all fields."""
-        return list(self._values)
+    def values(self) -> dict[str, Any]:
+        """The object as it is in JSON."""
+        return self._values
 
     def raw(self, name: str) -> object:
         """The field as it is in JSON; `None` when missing."""
         self._asked.add(name)
         return self._values.get(name)
+
+    def lacks_list(self, total: str) -> bool:
+        """Whether this is a page without rows, in the form that leaves out empty lists and zeros: it counts none, and
+        no list stands under another name.
+        """
+        return not self.count(total) and not any(isinstance(value, list) for value in self._values.values())
 
     def require(self, *names: str) -> None:
         """Checks that fields are there, whatever they hold.
