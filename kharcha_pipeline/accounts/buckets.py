@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
 from typing import NamedTuple, TypeVar
 
 from kharcha_pipeline.accounts.clock import DAY_MS
@@ -81,14 +80,8 @@ def day_bucket(bucket: Fields, at_ms: int | None, until_ms: int | None) -> Windo
         Drifted: when the bucket is no UTC day.
     """
     if at_ms is None or at_ms % DAY_MS or until_ms is None or not at_ms < until_ms <= at_ms + DAY_MS:
-        raise drifted(bucket.where, "a bucket is no UTC day", {name: bucket.raw(name) for name in bucket.names})
+        raise drifted(bucket.where, "a bucket is no UTC day", bucket.values)
     return Window(at_ms, at_ms + DAY_MS)
-
-
-def exact_sum(*amounts: Decimal) -> Decimal:
-    """The sum of amounts with all of their digits; Python's own sum rounds to 28 of them."""
-    with localcontext(prec=200):
-        return sum(amounts, Decimal(0))
 
 
 def inside(window: Window, items: Iterable[Item], notes: Counter[str]) -> list[Item]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from kharcha_pipeline.accounts.buckets import Month, datetime_of, days_in, exact_sum, inside, month_of, months_in
+from kharcha_pipeline.accounts.buckets import Month, datetime_of, days_in, inside, month_of, months_in
 from kharcha_pipeline.accounts.clock import DAY_MS, MINUTE_MS
 from kharcha_pipeline.accounts.connector import (
     AccountSettings,
@@ -34,7 +34,7 @@ from kharcha_pipeline.accounts.failures import (
     RateLimited,
 )
 from kharcha_pipeline.accounts.items import BillingPeriod, Limit, Member, ReportRow
-from kharcha_pipeline.accounts.values import Fields, document, drifted
+from kharcha_pipeline.accounts.values import Fields, document, drifted, exact_sum
 
 VERSION = "2026-03-10"
 """The value of `X-GitHub-Api-Version` whose formats are known here."""
@@ -159,9 +159,9 @@ class GitHubCopilot:
         return [user]
 
     def classify(self, answer: Answer) -> Failure | None:
-        """Limits, which GitHub tells with 403 as well as with 429; and 404, which is a missing right."""
-        if answer.status in (403, 429):
-            return _rate_limited(answer)
+        """The limit that only its words tell; and 404, which is a missing right."""
+        if answer.status == 403 and b"secondary rate limit" in answer.body.lower():
+            return _pause(answer)
         if answer.status == 404:
             return Denied(
                 "GitHub says that there is no such thing, which is also what a token gets that lacks the right: "
@@ -260,22 +260,14 @@ def _budget_ids(answer: Answer) -> list[str]:
     return [budget.text("id") for budget in document(answer, Counter()).objects("budgets") or ()]
 
 
-def _rate_limited(answer: Answer) -> RateLimited | None:
-    """When the account may go on: the reset of the hour's limit, or the pause that a secondary limit asks for.
+def _pause(answer: Answer) -> RateLimited | None:
+    """A secondary limit without a header that says for how long: a minute at least.
 
-    Source: GitHub's "Rate limits for the REST API". A 403 that says neither is a missing right.
+    Source: GitHub's "Rate limits for the REST API". With headers, the general rules are right.
     """
-    retry = answer.headers.get("retry-after", "")
-    reset = answer.headers.get("x-ratelimit-reset", "")
-    if answer.headers.get("x-ratelimit-remaining") == "0" and re.fullmatch(r"[0-9]{1,12}", reset):
-        until_ms = max(int(reset) * 1000, answer.fetched_ms + 1000)
-        return RateLimited("GitHub's limit on requests an hour is used up.", until_ms)
-    if answer.status == 403 and re.fullmatch(r"[0-9]{1,6}", retry):
-        until_ms = answer.fetched_ms + max(int(retry), 1) * 1000
-        return RateLimited("GitHub asks for a pause between requests.", until_ms)
-    if answer.status == 403 and b"secondary rate limit" in answer.body.lower():
-        return RateLimited("GitHub asks for a pause between requests.", answer.fetched_ms + MINUTE_MS)
-    return None
+    if "retry-after" in answer.headers or answer.headers.get("x-ratelimit-remaining") == "0":
+        return None
+    return RateLimited("GitHub asks for a pause between requests.", answer.fetched_ms + MINUTE_MS)
 
 
 # ----------------------------------------------------------------------------------------------- understanding
@@ -293,7 +285,7 @@ def _usage_items(answer: Answer, notes: Counter[str]) -> tuple[Month, int | None
     items = page.objects("usageItems", f"a row of {answer.request.path}")
     asked = dict(answer.request.query)
     if period is None or items is None:
-        raise drifted(page.where, "it has no period or no rows", {name: page.raw(name) for name in page.names})
+        raise drifted(page.where, "it has no period or no rows", page.values)
     told = {name: period.whole(name) for name in ("year", "month", "day")}
     wanted = {name: int(asked[name]) if name in asked else None for name in ("year", "month", "day")}
     if told != wanted:
@@ -315,7 +307,7 @@ def _usage_rows(answer: Answer, report: str, user: str, notes: Counter[str]) -> 
             gross is not None
             and net is not None
             and discount is not None
-            and exact_sum(gross, discount.copy_negate()) != net
+            and exact_sum((gross, discount.copy_negate())) != net
         ):
             notes["gross, discount and net do not add up"] += 1
         billed = ReportRow(
@@ -378,7 +370,7 @@ def _total(items: Sequence[Fields], name: str) -> Decimal | None:
         fields.require(name)
     amounts = [fields.decimal(name) for fields in items]
     known = [amount for amount in amounts if amount is not None]
-    return exact_sum(*known) if len(known) == len(amounts) else None
+    return exact_sum(known) if len(known) == len(amounts) else None
 
 
 def _budgets(answer: Answer, notes: Counter[str]) -> list[Limit]:

@@ -369,5 +369,4 @@ def _users(answers: Sequence[Answer], notes: Counter[str]) -> list[Member]:
             members.append(
                 Member(member_id=known, user=row.text("email"), name=row.text("name"), role=row.text("role"))
             )
-            row.finish(*row.names)  # much about people that is not needed
     return members

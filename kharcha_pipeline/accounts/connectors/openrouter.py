@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from kharcha_pipeline.accounts.buckets import date_text, days_in, exact_sum, inside
+from kharcha_pipeline.accounts.buckets import date_text, days_in, inside
 from kharcha_pipeline.accounts.clock import DAY_MS
 from kharcha_pipeline.accounts.connector import (
     AccountSettings,
@@ -23,7 +23,7 @@ from kharcha_pipeline.accounts.connector import (
 )
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Failure
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow
-from kharcha_pipeline.accounts.values import Fields, document, drifted
+from kharcha_pipeline.accounts.values import Fields, document, drifted, exact_sum
 
 KEPT_DAYS = 30
 """The vendor tells of so many complete days."""
@@ -189,12 +189,10 @@ def _credits(answer: Answer, notes: Counter[str]) -> Limit:
 
 
 def _key_limit(answer: Answer, notes: Counter[str]) -> Limit:
-    """The key's own limit. Its label is passed over: it holds a part of the key."""
+    """The key's own limit. Its label, which holds a part of the key, and its usage are passed over."""
     key = _inner(answer, notes)
     key.require("limit", "limit_remaining")
     limit, remaining = key.dollars("limit"), key.dollars("limit_remaining")
     reset = key.text("limit_reset")
-    used = None if limit is None or remaining is None else exact_sum(limit, remaining.copy_negate())
-    item = Limit(name=f"key limit, {reset}" if reset else "key limit", limit_usd=limit, used_usd=used)
-    key.finish(*key.names)  # its label holds a part of the key, and its usage is in the activity
-    return item
+    used = None if limit is None or remaining is None else exact_sum((limit, remaining.copy_negate()))
+    return Limit(name=f"key limit, {reset}" if reset else "key limit", limit_usd=limit, used_usd=used)
