@@ -69,6 +69,17 @@ def read_cursor_pages(
             restarts += 1
 
 
+def expired_cursor(answer: Answer, parameter: str = "page") -> CursorExpired | None:
+    """Whether an answer means that its cursor is no longer known: 410, or a refusal of a page that is not the first.
+
+    Vendors do not agree on the status. The same question without a cursor was answered, so the cursor it is.
+    """
+    has_cursor = any(name == parameter for name, _ in answer.request.query)
+    if answer.status == 410 or (answer.status == 400 and has_cursor):
+        return CursorExpired("a page was no longer known to the vendor.")
+    return None
+
+
 def following(name: str) -> Callable[[Answer], str | None]:
     """How the next page is found in the envelope `data`, `has_more` and a field that names it; `has_more` decides.
 

@@ -23,7 +23,7 @@ from kharcha_pipeline.accounts.connector import (
     Session,
     Window,
 )
-from kharcha_pipeline.accounts.cursor_pages import CursorExpired, following, read_cursor_pages
+from kharcha_pipeline.accounts.cursor_pages import expired_cursor, following, read_cursor_pages
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Failure, Misconfigured
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow, VendorItem
 from kharcha_pipeline.accounts.values import Fields, document, drifted
@@ -123,8 +123,8 @@ class AnthropicAdmin:
 
     def classify(self, answer: Answer) -> Failure | None:
         """An expired page, and organizations that have no spend limits, which is told as a wrong request."""
-        if answer.status == 410:
-            return CursorExpired(f"A page of {answer.request.path} is no longer known to the vendor.")
+        if expired := expired_cursor(answer):
+            return expired
         if answer.request.path == _SPEND_LIMITS and answer.status in (400, 404):
             return Denied("Spend limits of members are told to Claude Enterprise organizations only.")
         return None

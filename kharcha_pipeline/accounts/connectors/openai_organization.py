@@ -23,7 +23,7 @@ from kharcha_pipeline.accounts.connector import (
     Session,
     Window,
 )
-from kharcha_pipeline.accounts.cursor_pages import CursorExpired, following, read_cursor_pages
+from kharcha_pipeline.accounts.cursor_pages import expired_cursor, following, read_cursor_pages
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Failure
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow, VendorItem
 from kharcha_pipeline.accounts.values import Fields, document, drifted
@@ -154,8 +154,8 @@ class OpenAIOrganization:
 
     def classify(self, answer: Answer) -> Failure | None:
         """An expired page, and organizations without a spend limit."""
-        if answer.status == 410:
-            return CursorExpired(f"A page of {answer.request.path} is no longer known to the vendor.")
+        if expired := expired_cursor(answer):
+            return expired
         if answer.request.path == _SPEND_LIMIT and answer.status == 404:
             return Denied("The organization has no spend limit, or the key may not see it.")
         return None
