@@ -85,8 +85,14 @@ def test_cycles_of_one_request_do_not_all_take_the_same_proxy(
 
 @pytest.mark.parametrize("fault", ["refused", "refuse_407", "reset"])
 def test_proxy_down_is_an_error_of_the_proxy_and_the_next_one_is_taken(
-    server: VendorServer, clock: TurnedClock, proxies: list[ProxyServer], tmp_path: Path, fault: str
+    server: VendorServer,
+    clock: TurnedClock,
+    proxies: list[ProxyServer],
+    tmp_path: Path,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "kharcha_pipeline.accounts")
     broken = proxies[1]
     if fault == "refused":
         broken.close()
@@ -98,6 +104,8 @@ def test_proxy_down_is_an_error_of_the_proxy_and_the_next_one_is_taken(
     assert Counter(received.via for received in server.log) == {"proxy-0": 3, "proxy-2": 3}
     assert clock.slept == [], "the account has nothing to wait for"
     assert rests(tmp_path, clock) == {broken.url: 60}
+    assert f"team: the proxy {broken.url} rests for 60 seconds: by it the vendor " in caplog.text
+    assert f"team: GET 127.0.0.1/members answered 200 ({proxies[2].url})" in caplog.text
 
 
 def test_a_failed_proxy_rests_twice_as_long_each_time_up_to_an_hour_and_comes_back(
@@ -137,7 +145,7 @@ def test_all_proxies_down_is_waiting_and_never_a_direct_request(
         with session(server.url, clock, tmp_path, proxies=pool) as transport, pytest.raises(ProxiesDown) as caught:
             transport.send(MEMBERS)
         assert caught.value.until_ms == clock.now_ms() + 60_000
-        assert "None of the account's 3 proxies can be used" in str(caught.value)
+        assert "None of the account's 3 proxies can be used at present" in str(caught.value)
         assert caught.value.__context__ is None
     assert [len(proxy.targets) for proxy in proxies[:2]] == [1, 1]
     assert server.log == []
@@ -201,7 +209,7 @@ def test_through_tunnels_encryption_reaches_the_vendor_itself(
         reference["PROXY"] = proxy.url.replace("http://", "http://me:wrong@")
         with (
             session(server.url, clock, tmp_path, proxies=("env:PROXY",), environment=reference) as transport,
-            pytest.raises(ProxiesDown),
+            pytest.raises(ProxiesDown, match="by the last one the vendor was not reached: the proxy refused"),
         ):
             transport.send(MEMBERS)
         assert len(server.log) == 2
