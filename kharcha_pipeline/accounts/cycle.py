@@ -214,9 +214,9 @@ def poll_all(
     def run(account: Account) -> None:
         with turns[account.connector.vendor]:
             polled = _polled_apart(account, directory, clock, environment, is_forced=is_forced)
-        with lock:
-            results[account.name] = polled
-            told(polled)
+            with lock:
+                results[account.name] = polled
+                told(polled)
 
     # Daemons: an interrupted command ends at once. A poll may be killed anywhere.
     threads = [threading.Thread(target=run, args=(account,), name=account.name, daemon=True) for account in accounts]

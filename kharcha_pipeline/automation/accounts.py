@@ -54,10 +54,11 @@ def accounts_due(
         ]
     added = [name for name in configuration.accounts if name not in known]
     removed = sorted(known - set(configuration.accounts))
-    changes = [
-        *([account_partitions.build_add_request(added)] if added else []),
-        *([account_partitions.build_delete_request(removed)] if removed else []),
-    ]
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if added:
+        changes.append(account_partitions.build_add_request(added))
+    if removed:
+        changes.append(account_partitions.build_delete_request(removed))
     requests = [
         dg.RunRequest(
             run_key=run_key(status, now_ms),

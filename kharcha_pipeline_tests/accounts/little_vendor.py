@@ -147,7 +147,9 @@ class LittleVendor:
 
     def join(self, credential: str, usage: Sequence[Usage] = ()) -> None:
         """Makes an account."""
-        self.whose[credential] = f"user of {credential}"
+        self.whose[credential] = (
+            f"user of {credential.removeprefix('key-of-')}"  # credentials are taken out of answers
+        )
         self.usage[credential] = list(usage)
 
     def __call__(self, received: Received) -> Reply:
@@ -230,7 +232,7 @@ class House:
         """Supplies another credential of the same account."""
         before = self.environment[f"KEY_{name.upper().replace('-', '_')}"]
         self.environment[f"KEY_{name.upper().replace('-', '_')}"] = credential
-        self.vendor.whose[credential] = f"user of {before}"
+        self.vendor.whose[credential] = f"user of {name}"
         self.vendor.usage[credential] = self.vendor.usage[before]
 
     def expire(self, name: str) -> None:

@@ -387,7 +387,7 @@ def test_kill_a_poll_anywhere_no_gap_no_double(house: House) -> None:
 )
 def test_clock_moves_over_a_dst_change_month_and_billing_cycle_end(tmp_path: Path, moment: int) -> None:
     with House(tmp_path, moment) as house:
-        usage = [Usage(moment + offset * 20 * MINUTE_MS, visible_from=0) for offset in range(-30, 30)]
+        usage = [Usage(moment + (20 * offset - 1) * MINUTE_MS) for offset in range(-30, 30)]
         for one in usage:
             one.visible_from = one.at
         house.add("seat", usage)
