@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from kharcha_pipeline.accounts.connector import Connector
+from kharcha_pipeline.accounts.connectors.cursor_dashboard import CURSOR_DASHBOARD
+from kharcha_pipeline.accounts.connectors.cursor_team import CURSOR_TEAM
 
-CONNECTORS: tuple[Connector, ...] = ()
+CONNECTORS: tuple[Connector, ...] = (CURSOR_TEAM, CURSOR_DASHBOARD)
