@@ -21,7 +21,9 @@ from kharcha_pipeline.accounts.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_M
 from kharcha_pipeline.accounts.connector import SNAPSHOT, AccountSettings, Resource, Window
 
 DEEP_EVERY_MS = DAY_MS - HOUR_MS
-"""The deep look-back is due this long after the last one: a little less than a day, since polls have a jitter."""
+"""What lies in the deep look-back is read again after this time: a little less than a day, since polls have a jitter.
+
+Asked window by window, so that a cycle that ended early is gone on with, and never begun again."""
 
 
 class Known(NamedTuple):
@@ -29,13 +31,13 @@ class Known(NamedTuple):
 
     Attributes:
         covered: the spans of time that were completely read, merged and ascending.
+        fresh: of these, what was read within the last `DEEP_EVERY_MS`.
         last_ms: when anything of it was read last; `None` for never.
-        last_deep_ms: when a deep look-back was completed last.
     """
 
     covered: Sequence[Window] = ()
+    fresh: Sequence[Window] = ()
     last_ms: int | None = None
-    last_deep_ms: int | None = None
 
 
 class Reading(NamedTuple):
@@ -44,13 +46,13 @@ class Reading(NamedTuple):
     Attributes:
         resource: of what.
         window: from when to when; `SNAPSHOT` for the present.
-        completes_deep: whether the deep look-back is complete when this window is stored.
+        is_recent: whether it is read in every cycle; the others may wait for the next one.
         closed_before_ms: what lies before was read often enough to be settled: a mass revision there is suspicious.
     """
 
     resource: Resource
     window: Window
-    completes_deep: bool = False
+    is_recent: bool = False
     closed_before_ms: int = 0
 
 
@@ -84,7 +86,7 @@ def plan(
         elif so_far.last_ms is not None and 0 <= now_ms - so_far.last_ms < _ms(resource.every):
             continue
         elif resource.span is None:
-            snapshots.append(Reading(resource, SNAPSHOT))
+            snapshots.append(Reading(resource, SNAPSHOT, is_recent=True))
         else:
             parts = _parts(resource, settings, so_far, now_ms)
             recent += parts.recent
@@ -111,16 +113,15 @@ def _parts(resource: Resource, settings: AccountSettings, so_far: Known, now_ms:
     recent_from = max(oldest_ms, _floor(end_ms - _ms(lookback), resource))
     deep_from = max(oldest_ms, _floor(end_ms - _ms(resource.deep_lookback), resource))
     wanted_from = max(oldest_ms, _floor(end_ms - _ms(history), resource))
-    recent = _readings(resource, [Window(recent_from, end_ms)], recent_from)
-    deep = []
-    is_due = so_far.last_deep_ms is None or not 0 <= now_ms - so_far.last_deep_ms < DEEP_EVERY_MS
-    if is_due and deep_from < recent_from:
-        deep = _readings(resource, [Window(deep_from, recent_from)], recent_from)
-        deep[-1] = deep[-1]._replace(completes_deep=True)
+    lookback_windows = _readings(resource, [Window(recent_from, end_ms)], recent_from)
+    recent = [reading._replace(is_recent=True) for reading in lookback_windows]
     # Whatever lies between two spans that were read was missed, however long ago: an account may have been expired
     # for longer than its history is.
     first_read = min((window.from_ms for window in so_far.covered), default=end_ms)
-    wanted = Window(max(oldest_ms, min(wanted_from, first_read)), end_ms)
+    begin = max(oldest_ms, min(wanted_from, first_read))
+    deep_window = Window(max(begin, deep_from), recent_from)
+    deep = _readings(resource, without([deep_window], so_far.fresh), recent_from)
+    wanted = Window(begin, end_ms)
     planned = [reading.window for reading in (*recent, *deep)]
     holes = without([wanted], [*so_far.covered, *planned])
     return _Parts(recent, deep, _readings(resource, holes, recent_from))

@@ -265,6 +265,11 @@ def covered(connection: sqlite3.Connection, scope: Scope) -> list[Window]:
     return merged(Window(*row) for row in found)
 
 
+def since(connection: sqlite3.Connection, scope: Scope, since_ms: int) -> list[Window]:
+    """What was read at or after an instant, in order and merged, also what waits for a person or was discarded."""
+    return merged(Window(*row) for row in connection.execute(_SINCE, (*scope, since_ms)))
+
+
 def newest(connection: sqlite3.Connection, scope: Scope) -> list[int]:
     """The applied readings that newer ones do not cover, the newest first; of those of the present only one."""
     found: list[int] = []
@@ -367,6 +372,7 @@ INSERT INTO last_readings VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (account, connector, resource, is_deep) DO UPDATE SET at = max(at, excluded.at)
 """
 _COVERED = f"SELECT from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND status = 'applied' AND until_ms > from_ms"
+_SINCE = f"SELECT from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND fetched_at >= ? AND until_ms > from_ms"
 _APPLIED = f"""
 SELECT id, from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND status = 'applied' AND NOT is_empty
 ORDER BY fetched_at DESC, id DESC

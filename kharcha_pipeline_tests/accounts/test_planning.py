@@ -40,8 +40,9 @@ def covered(readings: list[Reading]) -> list[Window]:
 
 
 def everything(readings: list[Reading], now_ms: int, before: Known | None = None) -> Known:
-    """What is known after all readings were stored."""
-    return Known(merged([*(before or Known()).covered, *(one.window for one in readings)]), now_ms, now_ms)
+    """What is known after all readings were stored, the last a minute ago."""
+    read = covered(readings)
+    return Known(merged([*(before or Known()).covered, *read]), read, now_ms)
 
 
 def test_a_new_account_is_read_newest_first_down_to_its_whole_history() -> None:
@@ -63,19 +64,19 @@ def test_an_account_that_is_up_to_date_is_read_for_its_lookback_only() -> None:
     ]
 
 
-def test_once_a_day_the_deep_lookback_is_read_as_well() -> None:
-    known = everything(plan([EVENTS], SETTINGS, {}, NOW), NOW)
-    readings = plan([EVENTS], SETTINGS, {"events": known}, NOW + 24 * HOUR_MS)
+def test_once_a_day_the_deep_lookback_is_read_as_well_and_gone_on_with_where_it_ended() -> None:
+    known = everything(plan([EVENTS], SETTINGS, {}, NOW), NOW)._replace(fresh=[])
+    readings = plan([EVENTS], SETTINGS, {"events": known}, NOW + DAY_MS)
     assert covered(readings) == [Window(at("2026-10-27T00:00"), NOW + DAY_MS)]
-    assert [reading.window.from_ms for reading in readings if reading.completes_deep] == [at("2026-10-27T00:00")]
-    stopped_half_way = known._replace(last_ms=NOW + DAY_MS)
-    assert len(plan([EVENTS], SETTINGS, {"events": stopped_half_way}, NOW + 25 * HOUR_MS)) == len(readings)
+    half = known._replace(fresh=covered(readings[:15]))
+    rest = plan([EVENTS], SETTINGS, {"events": half}, NOW + DAY_MS + HOUR_MS)
+    assert [one for one in rest if not one.is_recent] == readings[15:]
 
 
 def test_the_time_in_which_an_account_could_not_be_asked_is_read_however_long_it_was() -> None:
     known = everything(plan([EVENTS], SETTINGS, {}, NOW), NOW)
     later = NOW + 200 * DAY_MS
-    readings = plan([EVENTS], SETTINGS, {"events": known}, later)
+    readings = plan([EVENTS], SETTINGS, {"events": known._replace(fresh=[])}, later)
     assert covered(readings) == [Window(at("2026-11-26T00:00"), later)]
 
 
@@ -105,11 +106,13 @@ def test_first_sync_with_90_days_chunked_at_30_days_resumable_in_the_middle() ->
 
 
 def test_snapshots_are_read_in_every_cycle_but_not_more_often_than_they_may() -> None:
-    assert plan([MEMBERS], SETTINGS, {}, NOW) == [Reading(MEMBERS, SNAPSHOT)]
+    assert plan([MEMBERS], SETTINGS, {}, NOW) == [Reading(MEMBERS, SNAPSHOT, is_recent=True)]
     rare = MEMBERS._replace(every=timedelta(hours=6))
-    assert plan([rare], SETTINGS, {"members": Known((), NOW - 5 * HOUR_MS)}, NOW) == []
-    assert plan([rare], SETTINGS, {"members": Known((), NOW - 6 * HOUR_MS)}, NOW) == [Reading(rare, SNAPSHOT)]
-    assert plan([rare], SETTINGS, {"members": Known((), NOW + HOUR_MS)}, NOW) != []  # a clock that was ahead
+    assert plan([rare], SETTINGS, {"members": Known(last_ms=NOW - 5 * HOUR_MS)}, NOW) == []
+    assert plan([rare], SETTINGS, {"members": Known(last_ms=NOW - 6 * HOUR_MS)}, NOW) == [
+        Reading(rare, SNAPSHOT, is_recent=True)
+    ]
+    assert plan([rare], SETTINGS, {"members": Known(last_ms=NOW + HOUR_MS)}, NOW) != []  # a clock that was ahead
 
 
 def test_what_is_recent_comes_before_history_for_all_resources() -> None:
@@ -132,7 +135,7 @@ def test_windows_end_where_the_vendor_s_data_end() -> None:
 
 def test_the_account_s_own_lookback_and_history_count() -> None:
     own = AccountSettings(secret="env:KEY", lookback_days=1, history_days=10)
-    readings = plan([EVENTS], own, {"events": Known([], None, NOW)}, NOW)
+    readings = plan([EVENTS], own, {}, NOW)
     assert len(readings) == 11
     known = everything(readings, NOW)
     assert len(plan([EVENTS], own, {"events": known}, NOW + 1)) == 2
@@ -140,7 +143,7 @@ def test_the_account_s_own_lookback_and_history_count() -> None:
 
 def test_what_the_vendor_has_forgotten_is_not_asked_for() -> None:
     short = EVENTS._replace(retention=timedelta(days=30))
-    known = Known([Window(at("2026-01-01T00:00"), at("2026-06-01T00:00"))], at("2026-06-01T00:00"))
+    known = Known([Window(at("2026-01-01T00:00"), at("2026-06-01T00:00"))], [], at("2026-06-01T00:00"))
     assert covered(plan([short], SETTINGS, {"events": known}, NOW)) == [Window(at("2026-10-28T00:00"), NOW)]
     asked = Window(at("2026-10-01T00:00"), at("2026-11-01T00:00"))
     readings = plan([short], SETTINGS, {}, NOW, backfill=asked)
@@ -194,12 +197,11 @@ def test_no_gap_and_no_overlap_however_polls_are_interrupted(
     for hours, stored in polls:
         now_ms += hours * HOUR_MS
         readings = plan([resource], SETTINGS, {"any": known}, now_ms)[:stored]
-        known = Known(merged([*known.covered, *(one.window for one in readings)]), now_ms, None)
+        known = everything(readings, now_ms, known)
     readings = plan([resource], SETTINGS, {"any": known}, now_ms)
     windows = sorted(one.window for one in readings)
     assert all(window.from_ms < window.until_ms for window in windows)
     assert all(before.until_ms <= after.from_ms for before, after in pairwise(windows))
-    assert sum(one.completes_deep for one in readings) <= 1
     end_ms = now_ms - resource.lag // timedelta(milliseconds=1)
     after = merged([*known.covered, *windows])
     if end_ms > 0 and windows:
