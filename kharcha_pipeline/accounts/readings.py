@@ -201,7 +201,7 @@ def has_held(connection: sqlite3.Connection, scope: Scope) -> bool:
     return connection.execute(_HAS_HELD, scope).fetchone() is not None
 
 
-def hold(connection: sqlite3.Connection, reading: Reading, reading_id: int, sentence: str, now_ms: int) -> int | None:
+def hold(connection: sqlite3.Connection, reading: Reading, reading_id: int, now_ms: int) -> int | None:
     """Lets a stored reading wait for a person; returns its number, `None` when it waits already.
 
     Readings of the same time that wait already are not asked about any more.
@@ -210,10 +210,15 @@ def hold(connection: sqlite3.Connection, reading: Reading, reading_id: int, sent
         return None
     _supersede_held(connection, reading, reading_id, now_ms)
     inserted = connection.execute(
-        "INSERT INTO held (reading, sentence, held_at) VALUES (?, ?, ?) RETURNING id", (reading_id, sentence, now_ms)
+        "INSERT INTO held (reading, sentence, held_at) VALUES (?, '', ?) RETURNING id", (reading_id, now_ms)
     )
     held: int = inserted.fetchone()[0]
     return held
+
+
+def explain_held(connection: sqlite3.Connection, held_id: int, sentence: str) -> None:
+    """Says why a reading waits, and what to do."""
+    connection.execute("UPDATE held SET sentence = ? WHERE id = ?", (sentence, held_id))
 
 
 def close_held(connection: sqlite3.Connection, held_id: int, decision: str, now_ms: int) -> None:

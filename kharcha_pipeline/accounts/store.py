@@ -32,7 +32,7 @@ from kharcha_pipeline.warehouse.lock import LockTimeoutError, exclusive
 __all__ = ["FILE_NAME", "AccountStatus", "AccountStore", "Applied", "Configured", "Held", "Notice"]
 
 FILE_NAME = "accounts.sqlite"
-LOCKS = "account-locks"
+LOCKS = "accounts.locks"
 """Directory of the lock files, one for each account."""
 
 VERSION = "1"
