@@ -123,12 +123,20 @@ def apply_again(
 
 
 def note(
-    connection: sqlite3.Connection, account: str, sentence: str, now_ms: int, subject: str, once_key: str
+    connection: sqlite3.Connection,
+    account: str,
+    sentence: str,
+    now_ms: int,
+    subject: str,
+    once_key: str,
+    *,
+    is_told: bool = False,
 ) -> bool:
-    """Leaves a notice; tells whether it is new."""
-    values = (account, subject, sentence, once_key, now_ms)
+    """Leaves a notice, or remembers that another one tells of it; tells whether it is new."""
+    values = (account, subject, sentence, once_key, now_ms, now_ms if is_told else None)
     inserted = connection.execute(
-        "INSERT OR IGNORE INTO notices (account, subject, sentence, once_key, at) VALUES (?, ?, ?, ?, ?)", values
+        "INSERT OR IGNORE INTO notices (account, subject, sentence, once_key, at, told_at) VALUES (?, ?, ?, ?, ?, ?)",
+        values,
     )
     return inserted.rowcount > 0
 
@@ -227,6 +235,7 @@ def _settle(
     if not is_empty:
         readings.supersede(connection, reading, reading_id, now_ms)
     readings.note_rejects(connection, reading, normalized.rejects)
+    _tell_of_drift(connection, reading, now_ms)
     writer = VersionWriter(connection, reading, area.kind)
     writer.matches(comparison.matches)
     writer.added(comparison)
@@ -249,17 +258,36 @@ def _notes(reading: Reading, area: _Area, normalized: Normalized, matches: Itera
     return total
 
 
+def _tell_of_drift(connection: sqlite3.Connection, reading: Reading, now_ms: int) -> None:
+    """Leaves one notice of all that is new in the form of these answers; each of it is told once for ever."""
+    scope = reading.scope
+    seen = {f"drift {scope.resource}: {text}": text for text in reading.notes if text.startswith(_DRIFT)}
+    if not seen:
+        return
+    known = "SELECT once_key FROM notices WHERE account = ? AND subject = 'drift'"
+    fresh = sorted(seen.keys() - {key for (key,) in connection.execute(known, (scope.account,))})
+    sentence = (
+        f"What {scope.account} says of {scope.resource} is not quite of the form that is known: "
+        f"{', '.join(seen[key] for key in fresh)}. Everything else was stored, and the answers are kept as they came."
+    )
+    for position, key in enumerate(fresh):
+        note(connection, scope.account, sentence, now_ms, "drift", key, is_told=position > 0)
+
+
 def _hold(connection: sqlite3.Connection, reading: Reading, why: str, now_ms: int) -> None:
     """Keeps a reading for a person, in place of the ones before it of the same time."""
     scope = reading.scope
     is_first = not readings.has_held(connection, scope)
     reading_id = readings.store(connection, reading, "held")
+    held_id = readings.hold(connection, reading, reading_id, now_ms)
+    if held_id is None:
+        return
     sentence = (
         f"What {scope.account} says of {scope.resource} {_span(reading.window)} was not believed: {why}. "
-        f"Look at it, then run `kharcha accounts accept {scope.account}`, or `discard` instead of `accept`."
+        f"Compare it with the vendor's own page, then run `kharcha accounts accept {held_id}`, or `discard` instead."
     )
-    held_id = readings.hold(connection, reading, reading_id, sentence, now_ms)
-    if is_first and held_id is not None:
+    readings.explain_held(connection, held_id, sentence)
+    if is_first:
         note(connection, scope.account, sentence, now_ms, "held", f"held {held_id}")
 
 
@@ -272,6 +300,9 @@ def _span(window: Window) -> str:
 
 _TOLD_ONCE: frozenset[ItemKind] = frozenset({"period", "invoice", "limit", "member"})
 """Kinds whose groups hold one item each: they have a number of their own."""
+
+_DRIFT = ("new ", "unreadable ", "missing ", "unknown ", "kind that is not known")
+"""How notes begin that people are told of: a vendor changed the form of its answers."""
 
 _OUTSIDE = "outside the window"
 """The note of items that were not asked for. A vendor that answers too much is read again where they belong."""

@@ -131,7 +131,7 @@ def _read_once(
                 raise _Torn("fewer rows came than are counted", is_short=True)
             return _Read(answers, pages, may_have_shifted)
         if not page.rows:
-            raise _Torn("a page was empty although more should follow")
+            raise _Torn("a page was empty although more should follow", is_short=page.has_more is None)
     raise _Torn(f"there are more than {MOST_PAGES} pages")
 
 

@@ -429,7 +429,7 @@ def _current(told: Fields) -> BillingPeriod:
 
 
 def _invoices(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
-    items: list[Invoice] = []
+    items: dict[str, Invoice] = {}  # two months may show one period, and two pages one invoice
     rejects: list[str] = []
     is_suspicious = False
     for answer in answers:
@@ -439,7 +439,7 @@ def _invoices(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
             if told.is_empty:
                 continue
             if statement := _statement(told):
-                items.append(statement)
+                items.setdefault(statement.invoice_id, statement)
             else:
                 rejects.append("a month's statement without a possible begin")
             continue
@@ -448,9 +448,9 @@ def _invoices(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
             if invoice is None:
                 rejects.append("an invoice without a number or a possible date")
             else:
-                items.append(invoice)
+                items.setdefault(invoice.invoice_id, invoice)
         told.finish("total", "totalPages", "hasMore")
-    return Normalized(items, notes, rejects, is_suspicious or bool(rejects))
+    return Normalized(list(items.values()), notes, rejects, is_suspicious or bool(rejects))
 
 
 def _invoice(row: Fields) -> Invoice | None:

@@ -164,10 +164,10 @@ class CursorTeam:
             return Normalized([member for answer in answers for member in _members(answer, notes)], notes)
         if resource.name == DAILY_USAGE.name:
             return _daily_usage(window, answers, notes)
-        rows = [row for answer in answers for row in _spenders(answer, notes)]
+        rows = {(row.cycle_ms, row.subject): row for answer in answers for row in _spenders(answer, notes)}
         if resource.name == LIMITS.name:
-            return Normalized([limit for row in rows for limit in _limits(row)], notes)
-        return Normalized(_periods(rows), notes)
+            return Normalized([limit for row in rows.values() for limit in _limits(row)], notes)
+        return Normalized(_periods(list(rows.values())), notes)
 
 
 CURSOR_TEAM = CursorTeam()
