@@ -126,6 +126,10 @@ def test_a_credential_in_the_file_is_refused_and_not_quoted(tmp_path: Path, secr
         ("[accounts.team]\nconnector = 'tiny'\n", "missing required field `secret`"),
         (table(f"api_key = '{CANARY}'"), "unknown field `api_key`"),
         (table("organization = 'x'", "tiny-cookie"), "unknown field `organization`"),
+        (
+            table("organization = 'forbidden'"),
+            "The organization is forbidden. A Tiny account may have: connector, secret",
+        ),
         (table("label = 5"), "Expected `str`, got `int` - at `$.label`"),
         (table("enabled = 'yes'"), "at `$.enabled`"),
         (f"[accounts.team]\nconnector = 'tiny'\nsecret = ['{CANARY}']\n", "Expected `str`, got `array`"),
