@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -15,49 +15,15 @@ from kharcha_pipeline.accounts.connector import SNAPSHOT, Normalized, Resource, 
 from kharcha_pipeline.accounts.items import ItemKind, VendorItem, instant_of, kind_of
 from kharcha_pipeline.accounts.readings import Reading, Scope
 from kharcha_pipeline.accounts.revision import (
-    FIRST_SEEN,
     MISSES,
     NORMALIZED_AGAIN,
-    RECOUNTED,
-    RETURNED,
-    REVISED,
-    VANISHED,
     Comparison,
     Match,
     Stored,
     compare,
     mass_revision,
 )
-
-
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reading changed.
-
-    Attributes:
-        inserted, changed, vanished, returned, unchanged: items.
-        held: whether it waits for a person; nothing was changed then.
-        superseded: whether newer readings say all that it could say; nothing was changed then.
-    """
-
-    inserted: int = 0
-    changed: int = 0
-    vanished: int = 0
-    returned: int = 0
-    unchanged: int = 0
-    held: bool = False
-    superseded: bool = False
-
-    def __add__(self, other: Applied) -> Applied:
-        """Both together."""
-        return Applied(
-            inserted=self.inserted + other.inserted,
-            changed=self.changed + other.changed,
-            vanished=self.vanished + other.vanished,
-            returned=self.returned + other.returned,
-            unchanged=self.unchanged + other.unchanged,
-            held=self.held or other.held,
-            superseded=self.superseded or other.superseded,
-        )
+from kharcha_pipeline.accounts.versions import Applied, VersionWriter, group_key
 
 
 class _Area(NamedTuple):
@@ -146,7 +112,7 @@ def apply_again(
     if area is None:  # a newer one was applied meanwhile
         return Applied()
     comparison = _comparison(connection, reading, area, normalized, may_forget=True)
-    writer = _Writer(connection, reading, area.kind)
+    writer = VersionWriter(connection, reading, area.kind)
     writer.reason = NORMALIZED_AGAIN
     writer.matches(comparison.matches)
     writer.added(comparison)
@@ -154,13 +120,6 @@ def apply_again(
         writer.vanish(one for one in comparison.missing if not one.missed)
     readings.note_rejects(connection, reading, normalized.rejects)
     return writer.written()
-
-
-def recount(connection: sqlite3.Connection, account: str, connector: str, *, counted: bool) -> None:
-    """Writes a version of every item that is shown, in which it counts, or counts no longer."""
-    first = _next_id(connection, "versions")
-    connection.execute(_RECOUNT, (counted, RECOUNTED, account, connector))
-    connection.execute(_POINT_TO_RECOUNTED, (first,))
 
 
 def note(
@@ -195,6 +154,8 @@ def _comparison(
 ) -> Comparison:
     """Compares a reading with what is stored of its area, and leaves out what it cannot decide about."""
     items = [item for item in normalized.items if area.holds(item)]
+    if area.kind in _TOLD_ONCE:  # a list whose pages shifted while they were read
+        items = list({item.group: item for item in items}.values())
     if any(kind_of(item) != area.kind for item in items):
         raise ValueError(f"An answer about {reading.scope.resource} was understood as something else.")
     stored = _stored(connection, reading.scope, area, items)
@@ -216,10 +177,10 @@ def _stored(
     connection: sqlite3.Connection, scope: Scope, area: _Area, items: Sequence[VendorItem]
 ) -> list[tuple[Stored, int]]:
     """The items of an area, and those of the groups that the vendor shows, with when their values were seen."""
-    if MISSES[area.kind] is None or (area.is_snapshot and area.kind == "event"):
-        keys = json.dumps([_key(item.group) for item in items])
+    if area.kind in ("invoice", "member") or (area.is_snapshot and area.kind == "event"):
+        keys = json.dumps([group_key(item.group) for item in items])
         found = connection.execute(
-            f"{_STORED} AND group_key IN (SELECT value FROM json_each(?))", _of(scope, area, keys)
+            f"{_STORED} AND items.group_key IN (SELECT value FROM json_each(?))", _of(scope, area, keys)
         )
         return [_as_stored(row) for row in found]
     if area.kind == "limit":
@@ -257,7 +218,7 @@ def _settle(
 ) -> Applied:
     """Writes what changed, and that the reading was applied."""
     is_empty = normalized.is_suspicious and not normalized.items
-    reading = reading._replace(notes=_notes(normalized.notes, comparison.matches))
+    reading = reading._replace(notes=_notes(reading, area, normalized, comparison.matches))
     if reading.id is None:
         reading_id = readings.store(connection, reading, "applied", is_empty=is_empty)
     else:
@@ -266,7 +227,7 @@ def _settle(
     if not is_empty:
         readings.supersede(connection, reading, reading_id, now_ms)
     readings.note_rejects(connection, reading, normalized.rejects)
-    writer = _Writer(connection, reading, area.kind)
+    writer = VersionWriter(connection, reading, area.kind)
     writer.matches(comparison.matches)
     writer.added(comparison)
     if not is_repeated:
@@ -274,8 +235,13 @@ def _settle(
     return writer.written()
 
 
-def _notes(notes: Mapping[str, int], matches: Iterable[Match]) -> dict[str, int]:
-    total = dict(notes)
+def _notes(reading: Reading, area: _Area, normalized: Normalized, matches: Iterable[Match]) -> dict[str, int]:
+    """What the connector noticed, and what only a comparison shows."""
+    total = dict(normalized.notes)
+    whole = area._replace(portions=[reading.window])
+    outside = sum(not whole.holds(item) for item in normalized.items)
+    if outside:
+        total[_OUTSIDE] = total.get(_OUTSIDE, 0) + outside
     for match in matches:
         for name in match.guarded:
             text = f'"{name}" is told no longer, and the value that was known stays'
@@ -304,136 +270,11 @@ def _span(window: Window) -> str:
     return f"from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
 
 
-class _Writer:
-    """Collects what is to be written of one reading, and writes it at once.
+_TOLD_ONCE: frozenset[ItemKind] = frozenset({"period", "invoice", "limit", "member"})
+"""Kinds whose groups hold one item each: they have a number of their own."""
 
-    Attributes:
-        reason: of all versions, where they have the same.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, reading: Reading, kind: ItemKind) -> None:
-        self.reason = ""
-        self._kind = kind
-        self._connection = connection
-        self._reading = reading
-        self._item_id = _next_id(connection, "items")
-        self._version_id = _next_id(connection, "versions")
-        self._items: list[tuple[object, ...]] = []
-        self._versions: list[tuple[object, ...]] = []
-        self._pointers: list[tuple[object, ...]] = []
-        self._applied = Applied()
-
-    def matches(self, matches: Sequence[Match]) -> None:
-        """What the vendor shows and was stored."""
-        changed = returned = 0
-        for match in matches:
-            stored = match.stored
-            is_returned = not stored.is_shown
-            if is_returned or match.is_changed:
-                returned += is_returned
-                changed += not is_returned
-                reason = RETURNED if is_returned else REVISED
-                version = self._version(stored.id, match.item, stored.group, stored.ordinal, reason)
-                self._pointers.append(
-                    (version, version, instant_of(match.item), 0, _joined(match.guarded), stored.id)
-                )
-            elif stored.missed or match.guarded != stored.guarded:
-                self._pointers.append((None, None, None, 0, _joined(match.guarded), stored.id))
-        self._applied += Applied(changed=changed, returned=returned, unchanged=len(matches) - changed - returned)
-
-    def added(self, comparison: Comparison) -> None:
-        """What is new."""
-        scope = self._reading.scope
-        for ordinal, item in comparison.added:
-            item_id = self._item_id
-            self._item_id += 1
-            version = self._version(item_id, item, item.group, ordinal, FIRST_SEEN)
-            self._items.append(
-                (item_id, *scope, self._kind, _key(item.group), ordinal, instant_of(item), version, version)
-            )
-        self._applied += Applied(inserted=len(comparison.added))
-
-    def miss(self, missing: Sequence[Stored]) -> None:
-        """What was missing in a complete reading, which is believed when it happens often enough."""
-        misses = MISSES[self._kind] or 0
-        gone = [one for one in missing if one.missed + 1 >= misses]
-        vanished = {one.id for one in gone}
-        self._pointers += [
-            (None, None, None, one.missed + 1, _joined(one.guarded), one.id)
-            for one in missing
-            if one.id not in vanished
-        ]
-        self.vanish(gone)
-
-    def vanish(self, gone: Iterable[Stored]) -> None:
-        """What the vendor shows no longer."""
-        vanished = 0
-        for one in gone:
-            version = self._version(one.id, one.item, one.group, one.ordinal, VANISHED, is_shown=False)
-            self._pointers.append((version, None, None, one.missed + 1, _joined(one.guarded), one.id))
-            vanished += 1
-        self._applied += Applied(vanished=vanished)
-
-    def _version(
-        self,
-        item_id: int,
-        item: VendorItem,
-        group: tuple[str, ...],
-        ordinal: int,
-        reason: str,
-        *,
-        is_shown: bool = True,
-    ) -> int:
-        scope = self._reading.scope
-        version = self._version_id
-        self._version_id += 1
-        content = msgspec.json.encode(item).decode() if is_shown else None
-        self._versions.append(
-            (
-                version,
-                item_id,
-                scope.account,
-                scope.resource,
-                self._kind,
-                _key(group),
-                ordinal,
-                instant_of(item),
-                content,
-                self._reading.fetched_ms,
-                scope.connector,
-                item_id,
-                self.reason or reason,
-                scope.account,
-            )
-        )
-        return version
-
-    def written(self) -> Applied:
-        """Writes it all, and tells what it was."""
-        applied = self._applied
-        execute_many = self._connection.executemany
-        execute_many(_INSERT_VERSION, self._versions)
-        execute_many(_INSERT_ITEM, self._items)
-        execute_many(_POINT, self._pointers)
-        events = applied.inserted + applied.returned - applied.vanished
-        if self._kind == "event" and events:
-            self._connection.execute(_COUNT_EVENTS, (events, self._reading.scope.account))
-        return applied
-
-
-def _next_id(connection: sqlite3.Connection, table: str) -> int:
-    """The id of the next row: there is one writer, so ids ascend in the order of commits."""
-    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-    return (found[0] if found else 0) + 1
-
-
-def _key(group: tuple[str, ...]) -> str:
-    return json.dumps(group, ensure_ascii=False, separators=(",", ":"))
-
-
-def _joined(fields: frozenset[str]) -> str:
-    return " ".join(sorted(fields))
-
+_OUTSIDE = "outside the window"
+"""The note of items that were not asked for. A vendor that answers too much is read again where they belong."""
 
 _DECODER = msgspec.json.Decoder(VendorItem)
 _STORED = """
@@ -443,33 +284,4 @@ FROM items
 JOIN versions AS shown ON shown.id = items.shown
 JOIN versions AS newest ON newest.id = items.version
 WHERE items.account = ? AND items.connector = ? AND items.resource = ? AND items.kind = ?
-"""
-_INSERT_VERSION = """
-INSERT INTO versions (id, item, account, resource, kind, group_key, ordinal, at_ms, content, seen_at, connector,
-                      previous, reason, counted, source)
-SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT version FROM items WHERE id = ?), ?, counted, source
-FROM accounts WHERE name = ?
-"""
-_INSERT_ITEM = """
-INSERT INTO items (id, account, connector, resource, kind, group_key, ordinal, at_ms, version, shown)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_POINT = """
-UPDATE items SET version = coalesce(?, version), shown = coalesce(?, shown), at_ms = coalesce(?, at_ms), missed = ?,
-                 guarded = ?
-WHERE id = ?
-"""
-_COUNT_EVENTS = "UPDATE accounts SET events = events + ? WHERE name = ?"
-_RECOUNT = """
-INSERT INTO versions (item, account, resource, kind, group_key, ordinal, at_ms, content, seen_at, counted, source,
-                      connector, previous, reason)
-SELECT item, versions.account, versions.resource, versions.kind, versions.group_key, versions.ordinal,
-       versions.at_ms, content, seen_at, ?, source, versions.connector, versions.id, ?
-FROM items JOIN versions ON versions.id = items.version
-WHERE items.account = ? AND items.connector = ? AND items.version = items.shown
-ORDER BY versions.id
-"""
-_POINT_TO_RECOUNTED = """
-UPDATE items SET version = versions.id, shown = versions.id FROM versions
-WHERE versions.id >= ? AND items.id = versions.item
 """

@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS items (
     shown INTEGER NOT NULL,
     missed INTEGER NOT NULL DEFAULT 0,  -- complete readings without it, one after the other
     guarded TEXT NOT NULL DEFAULT '',  -- names of fields whose value stands although the vendor tells it no longer
-    UNIQUE (account, connector, resource, group_key, ordinal)
+    UNIQUE (account, connector, resource, kind, group_key, ordinal)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS items_by_instant ON items (account, connector, resource, at_ms);
 

@@ -12,21 +12,24 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from kharcha_pipeline.accounts import applying, readings
-from kharcha_pipeline.accounts.applying import Applied
+from kharcha_pipeline.accounts import applying, readings, versions
 from kharcha_pipeline.accounts.connector import Answer, Connector, Normalized, Resource, Window
 from kharcha_pipeline.accounts.failures import AccountsError, AccountsUsageError
 from kharcha_pipeline.accounts.readings import Reading, Scope
 from kharcha_pipeline.accounts.states import ALERTING, State
+from kharcha_pipeline.accounts.status import AccountStatus, Configured, Held, Notice
+from kharcha_pipeline.accounts.versions import Applied
 from kharcha_pipeline.ingest.store import opened, transaction
 from kharcha_pipeline.warehouse.lock import LockTimeoutError, exclusive
+
+__all__ = ["FILE_NAME", "AccountStatus", "AccountStore", "Applied", "Configured", "Held", "Notice"]
 
 FILE_NAME = "accounts.sqlite"
 LOCKS = "account-locks"
@@ -41,90 +44,6 @@ _REQUESTS_KEPT_MS = 2 * 86_400_000
 """How long requests are remembered: longer than any vendor's limit looks back."""
 
 _FINGERPRINT_DIGITS = 16
-
-
-class Configured(NamedTuple):
-    """What the settings say of an account, with the connector's defaults filled in."""
-
-    name: str
-    connector: str
-    vendor: str
-    source: str
-    label: str
-    owner: str
-    counted: bool
-    local_sources: Sequence[str]
-    local_account: str | None
-    tolerance_percent: int
-    is_enabled: bool
-
-
-class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How an account is. Instants are milliseconds since the epoch, `None` where there was none.
-
-    Attributes:
-        events: usage events that the vendor shows.
-        held: readings that wait for a person.
-        unavailable: resources that this account may not ask for, with why.
-        notes: what was noticed in the answers that stand, with how often.
-    """
-
-    name: str
-    connector: str
-    vendor: str
-    source: str
-    label: str
-    owner: str
-    counted: bool
-    local_sources: tuple[str, ...]
-    local_account: str | None
-    tolerance_percent: int
-    is_configured: bool
-    is_enabled: bool
-    state: State
-    state_since: int | None
-    until: int | None
-    sentence: str
-    fingerprint: str
-    credential_expires: int | None
-    last_attempt: int | None
-    last_success: int | None
-    next_poll: int | None
-    events: int
-    held: int
-    unavailable: dict[str, str]
-    notes: dict[str, int]
-
-
-class Held(NamedTuple):
-    """A reading that waits for a person: nothing of it was applied.
-
-    Attributes:
-        id: what `decide` takes.
-        sentence: why.
-    """
-
-    id: int
-    account: str
-    resource: str
-    window: Window
-    fetched_ms: int
-    held_ms: int
-    sentence: str
-
-
-class Notice(NamedTuple):
-    """Something to tell people once.
-
-    Attributes:
-        subject: what it is about: `state`, `held`, `drift`, `expiry`.
-    """
-
-    id: int
-    account: str
-    subject: str
-    sentence: str
-    at_ms: int
 
 
 class AccountStore:
@@ -189,13 +108,14 @@ class AccountStore:
             AccountsError: when another poll of this account is under way.
         """
         self._locks.mkdir(mode=0o700, exist_ok=True)
-        try:
-            with exclusive(self._locks / f"{account}.lock", f"poll {account}", longest_wait=0.0):
-                yield
-        except LockTimeoutError as error:
-            raise AccountsError(
-                f"The account {account} is being polled by another process. Let it finish; nothing was changed."
-            ) from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(self._locks / f"{account}.lock", f"poll {account}", longest_wait=0.0))
+            except LockTimeoutError as error:
+                raise AccountsError(
+                    f"The account {account} is being polled by another process. Let it finish; nothing was changed."
+                ) from error
+            yield
 
     # Accounts and how they are
 
@@ -219,7 +139,7 @@ class AccountStore:
             self._connection.executemany(_CONFIGURE, rows)
             for account in accounts:
                 if before.get(account.name, account.counted) != account.counted:
-                    applying.recount(self._connection, account.name, account.connector, counted=account.counted)
+                    versions.recount(self._connection, account.name, account.connector, counted=account.counted)
 
     def status(self, account: str) -> AccountStatus | None:
         """How an account is; `None` when it was never configured."""

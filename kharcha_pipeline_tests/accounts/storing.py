@@ -1,4 +1,4 @@
-"""What the tests of the store share: a small vendor whose answers are what is asked of it, and windows of its time."""
+"""What the tests of the store share: a small vendor that says what it is told to, and windows of its time."""
 
 from __future__ import annotations
 
