@@ -123,12 +123,20 @@ def apply_again(
 
 
 def note(
-    connection: sqlite3.Connection, account: str, sentence: str, now_ms: int, subject: str, once_key: str
+    connection: sqlite3.Connection,
+    account: str,
+    sentence: str,
+    now_ms: int,
+    subject: str,
+    once_key: str,
+    *,
+    is_told: bool = False,
 ) -> bool:
-    """Leaves a notice; tells whether it is new."""
-    values = (account, subject, sentence, once_key, now_ms)
+    """Leaves a notice, or remembers that another one tells of it; tells whether it is new."""
+    values = (account, subject, sentence, once_key, now_ms, now_ms if is_told else None)
     inserted = connection.execute(
-        "INSERT OR IGNORE INTO notices (account, subject, sentence, once_key, at) VALUES (?, ?, ?, ?, ?)", values
+        "INSERT OR IGNORE INTO notices (account, subject, sentence, once_key, at, told_at) VALUES (?, ?, ?, ?, ?, ?)",
+        values,
     )
     return inserted.rowcount > 0
 
@@ -227,6 +235,7 @@ def _settle(
     if not is_empty:
         readings.supersede(connection, reading, reading_id, now_ms)
     readings.note_rejects(connection, reading, normalized.rejects)
+    _tell_of_drift(connection, reading, now_ms)
     writer = VersionWriter(connection, reading, area.kind)
     writer.matches(comparison.matches)
     writer.added(comparison)
@@ -247,6 +256,22 @@ def _notes(reading: Reading, area: _Area, normalized: Normalized, matches: Itera
             text = f'"{name}" is told no longer, and the value that was known stays'
             total[text] = total.get(text, 0) + 1
     return total
+
+
+def _tell_of_drift(connection: sqlite3.Connection, reading: Reading, now_ms: int) -> None:
+    """Leaves one notice of all that is new in the form of these answers; each of it is told once for ever."""
+    scope = reading.scope
+    seen = {f"drift {scope.resource}: {text}": text for text in reading.notes if text.startswith(_DRIFT)}
+    if not seen:
+        return
+    known = "SELECT once_key FROM notices WHERE account = ? AND subject = 'drift'"
+    fresh = sorted(seen.keys() - {key for (key,) in connection.execute(known, (scope.account,))})
+    sentence = (
+        f"What {scope.account} says of {scope.resource} is not quite of the form that is known: "
+        f"{', '.join(seen[key] for key in fresh)}. Everything else was stored, and the answers are kept as they came."
+    )
+    for position, key in enumerate(fresh):
+        note(connection, scope.account, sentence, now_ms, "drift", key, is_told=position > 0)
 
 
 def _hold(connection: sqlite3.Connection, reading: Reading, why: str, now_ms: int) -> None:
@@ -272,6 +297,9 @@ def _span(window: Window) -> str:
 
 _TOLD_ONCE: frozenset[ItemKind] = frozenset({"period", "invoice", "limit", "member"})
 """Kinds whose groups hold one item each: they have a number of their own."""
+
+_DRIFT = ("new ", "unreadable ", "missing ", "unknown ", "kind that is not known")
+"""How notes begin that people are told of: a vendor changed the form of its answers."""
 
 _OUTSIDE = "outside the window"
 """The note of items that were not asked for. A vendor that answers too much is read again where they belong."""

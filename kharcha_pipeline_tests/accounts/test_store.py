@@ -352,6 +352,21 @@ def test_notes_are_those_of_the_answers_that_stand(tmp_path: Path) -> None:
         assert status.notes == {'new field "x"': 4, 'new field "y"': 1}
 
 
+def test_new_fields_are_told_once_each_and_in_one_notice(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        new = {'new field "x"': 3, 'new field "y"': 1, "charge that is not known yet": 7}
+        for number in range(3):
+            apply(store, [event()], START + DAY_MS + number, notes=new)
+        (notice,) = store.pending_notices()
+        assert notice.subject == "drift"
+        assert 'of events is not quite of the form that is known: new field "x", new field "y".' in notice.sentence
+        store.told(notice.id, START + DAY_MS)
+        assert store.pending_notices() == []
+        apply(store, [event()], START + 2 * DAY_MS, notes={**new, 'new field "z"': 1})
+        (notice,) = store.pending_notices()
+        assert 'known: new field "z".' in notice.sentence
+
+
 def test_a_row_that_could_not_be_used_is_listed_once(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         for hour in range(1, 4):
