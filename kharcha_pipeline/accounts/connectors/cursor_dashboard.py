@@ -115,7 +115,7 @@ class CursorDashboardSettings(AccountSettings, tag="cursor-dashboard", frozen=Tr
 
     def __post_init__(self) -> None:
         if not self.accept_unofficial:
-            raise ValueError(f"accept_unofficial = true is missing. {_WARNING}")
+            raise ValueError(f"accept_unofficial = true is missing. {_WARNING.removesuffix('.')}")
 
 
 class CursorDashboard:

@@ -6,18 +6,30 @@ import base64
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from kharcha_pipeline.accounts.configuration import load_accounts
 from kharcha_pipeline.accounts.connectors.cursor_dashboard import CURSOR_DASHBOARD, CursorDashboardSettings
-from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Drifted, Misconfigured, Unauthorized
+from kharcha_pipeline.accounts.failures import (
+    AccountsUsageError,
+    Blocked,
+    Denied,
+    Drifted,
+    Failure,
+    Misconfigured,
+    Moved,
+    SessionExpired,
+    Unauthorized,
+)
 from kharcha_pipeline.accounts.items import BillingPeriod, Invoice, Limit, Member
 from kharcha_pipeline_tests.accounts.connectors import cursor_reading
-from kharcha_pipeline_tests.accounts.connectors.cursor_reading import YESTERDAY, Cursor, PlainSession
-from kharcha_pipeline_tests.accounts.cursor_vendor import CANARY_INVOICE, CYCLE_MS, Person, invoice
-from kharcha_pipeline_tests.accounts.vendor_server import NOON_MS, Fault, Reply, page
+from kharcha_pipeline_tests.accounts.connectors.cursor_reading import YESTERDAY, Cursor
+from kharcha_pipeline_tests.accounts.cursor_vendor import APP, CANARY_INVOICE, CYCLE_MS, Person, invoice
+from kharcha_pipeline_tests.accounts.vendor_server import NOON_MS, Fault, Reply, page, redirect
 
 SETTINGS = CursorDashboardSettings(secret="env:CURSOR", accept_unofficial=True)
 LIST = "/api/dashboard/list-invoices"
@@ -37,7 +49,16 @@ def test_it_has_to_be_asked_for_and_warns_otherwise(accepts: dict[str, bool]) ->
     with pytest.raises(msgspec.ValidationError, match="accept_unofficial = true is missing") as error:
         msgspec.convert({"connector": "cursor-dashboard", "secret": "env:CURSOR", **accepts}, CursorDashboardSettings)
     assert "Use it for your own account only" in str(error.value)
-    assert CURSOR_DASHBOARD.warning in str(error.value)
+    assert CURSOR_DASHBOARD.warning.removesuffix(".") in str(error.value)
+
+
+def test_accounts_toml_without_the_consent_is_refused_with_the_warning(tmp_path: Path) -> None:
+    file = tmp_path / "accounts.toml"
+    file.write_text('[accounts.mine]\nconnector = "cursor-dashboard"\nsecret = "env:CURSOR_SESSION"\n')
+    with pytest.raises(AccountsUsageError, match="accept_unofficial = true is missing"):
+        load_accounts(file, {})
+    file.write_text(file.read_text() + "accept_unofficial = true\n")
+    assert load_accounts(file, {}).accounts["mine"].connector is CURSOR_DASHBOARD
 
 
 @pytest.mark.parametrize("form", ["{}", "WorkosCursorSessionToken={}", " {}\n", "WorkosCursorSessionToken={};"])
@@ -145,6 +166,23 @@ def test_owner_of_a_team_reads_it_by_its_id() -> None:
         assert {received.json["teamId"] for received in dashboard.event_requests()} == {4242}
 
 
+@pytest.mark.parametrize(
+    ("reply", "failure"),
+    [
+        (redirect("/login", 302), SessionExpired),
+        (redirect("https://authenticator.cursor.sh/?client_id=1"), SessionExpired),
+        (page("<html><title>Sign in</title><input type=password></html>"), SessionExpired),
+        (page("<html><title>Vercel Security Checkpoint</title></html>", 429), Blocked),
+        (APP, Moved),
+    ],
+    ids=["login path", "login host", "login page", "bot page", "app page"],
+)
+def test_answers_that_are_none_are_told_apart(dashboard: Cursor, reply: Reply, failure: type[Failure]) -> None:
+    dashboard.server.faults.append(Fault("/api/dashboard/get-filtered-usage-events", reply, sticky=True))
+    with pytest.raises(failure):
+        dashboard.answers()
+
+
 # ------------------------------------------------------------------------------------------------------ periods
 
 
@@ -182,7 +220,7 @@ def test_open_period_of_a_teams_member(dashboard: Cursor) -> None:
 
 def test_usage_summary_that_moved_is_replaced_by_the_current_periods_usage(dashboard: Cursor) -> None:
     (before,) = dashboard.said("periods").items
-    dashboard.server.faults.append(Fault("/api/usage-summary", page("<html>" + " " * 1000), sticky=True))
+    dashboard.server.faults.append(Fault("/api/usage-summary", APP, sticky=True))
     said = dashboard.said("periods")
     (after,) = said.items
     assert isinstance(before, BillingPeriod)
@@ -372,9 +410,7 @@ def test_taking_addresses_out_changes_no_number(dashboard: Cursor) -> None:
 
 
 def test_warnings_and_failures_hold_no_secret(dashboard: Cursor) -> None:
-    other = PlainSession(
-        CURSOR_DASHBOARD, Person(session="canary").cookie, SETTINGS, dashboard.server.url, dashboard.clock
-    )
+    other = dashboard.signed_in(Person(session="canary").cookie)
     with pytest.raises(Unauthorized) as error:
         CURSOR_DASHBOARD.probe(other, SETTINGS)
     assert "canary" not in str(error.value) + repr(SETTINGS) + CURSOR_DASHBOARD.warning

@@ -13,16 +13,11 @@ from kharcha_pipeline.accounts.connector import Window
 from kharcha_pipeline.accounts.connectors.cursor_team import CURSOR_TEAM, CursorTeamSettings
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Drifted, Inconsistent, Unauthorized
 from kharcha_pipeline.accounts.items import BillingPeriod, Limit, Member, ReportRow
-from kharcha_pipeline_tests.accounts.connectors.cursor_reading import YESTERDAY, Cursor, PlainSession
+from kharcha_pipeline_tests.accounts.connectors.cursor_reading import YESTERDAY, Cursor
 from kharcha_pipeline_tests.accounts.cursor_vendor import CYCLE_MS, LEFT_OUT, day_of_usage, spending
 
 START, END = YESTERDAY
 SETTINGS = CursorTeamSettings(secret="env:CURSOR")
-
-
-def with_key(team: Cursor, key: str) -> PlainSession:
-    """A session with another key."""
-    return PlainSession(CURSOR_TEAM, key, SETTINGS, team.server.url, team.clock)
 
 
 # ------------------------------------------------------------------------------------------------- credential
@@ -55,18 +50,18 @@ def test_probe_tells_the_members(team: Cursor) -> None:
 
 def test_probe_with_a_key_whose_scope_is_usage(team: Cursor) -> None:
     team.vendor.keys["crsr_usage_only"] = "/teams/filtered"
-    assert list(CURSOR_TEAM.probe(with_key(team, "crsr_usage_only"), SETTINGS)) == []
+    assert list(CURSOR_TEAM.probe(team.signed_in("crsr_usage_only"), SETTINGS)) == []
 
 
 def test_probe_with_a_key_that_is_not_accepted(team: Cursor) -> None:
     with pytest.raises(Unauthorized):
-        CURSOR_TEAM.probe(with_key(team, "crsr_revoked_key"), SETTINGS)
+        CURSOR_TEAM.probe(team.signed_in("crsr_revoked_key"), SETTINGS)
 
 
 def test_401_on_an_endpoint_outside_the_keys_scope_is_no_bad_key(team: Cursor) -> None:
     team.vendor.keys["crsr_usage_only"] = "/teams/filtered"
     with pytest.raises(Denied, match="no scope for /teams/spend"):
-        CURSOR_TEAM.read(with_key(team, "crsr_usage_only"), SETTINGS, team.resource("periods"), Window(0, 0))
+        CURSOR_TEAM.read(team.signed_in("crsr_usage_only"), SETTINGS, team.resource("periods"), Window(0, 0))
 
 
 def test_rates_are_below_what_is_documented() -> None:
