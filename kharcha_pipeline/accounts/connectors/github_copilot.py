@@ -397,7 +397,14 @@ def _budgets(answer: Answer, notes: Counter[str]) -> list[Limit]:
                 is_allowed=None if is_stopping is None else not is_stopping,
             )
         )
-        budget.finish("budget_type", "budget_scope", "budget_alerting", "created_at", "budget_product_skus")
+        budget.finish(
+            "budget_type",
+            "budget_scope",
+            "budget_entity_name",
+            "budget_alerting",
+            "created_at",
+            "budget_product_skus",
+        )
     return limits
 
 
