@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,10 @@ def test_day_that_is_no_longer_told_does_not_vanish(account: Reading, vendor: Op
     assert len(standing(account.store, "report")) == 1
 
 
-def test_history_is_no_longer_than_what_is_told(account: Reading) -> None:
+def test_nothing_is_planned_that_the_vendor_does_not_tell(account: Reading) -> None:
     activity = account.resource("activity")
-    assert activity.history.days < 30
-    assert activity.deep_lookback.days < 30
+    assert activity.retention == timedelta(days=30)
+    assert activity.lag == timedelta(days=1)  # so that the newest window ends in the last complete day
 
 
 # ---------------------------------------------------------------------------------------- revision and identity
