@@ -253,8 +253,9 @@ def _published_findings(warehouse: Warehouse) -> Iterator[Finding]:
 
 _DOUBLE_EVENTS = "SELECT count(*) - count(DISTINCT event_id) FROM priced_events"
 _SUMS = """
-    SELECT day, sum({events})::BIGINT, sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT,
-        sum(cache_read_tokens)::BIGINT, sum(cache_write_5m_tokens)::BIGINT, sum(cache_write_1h_tokens)::BIGINT,
+    SELECT day, sum({events})::BIGINT, coalesce(sum(input_tokens), 0)::BIGINT,
+        coalesce(sum(output_tokens), 0)::BIGINT, coalesce(sum(cache_read_tokens), 0)::BIGINT,
+        coalesce(sum(cache_write_5m_tokens), 0)::BIGINT, coalesce(sum(cache_write_1h_tokens), 0)::BIGINT,
         sum(cost_usd)
     FROM {table} GROUP BY day
 """
