@@ -60,6 +60,7 @@ _CREDITS = Resource(
     lookback=timedelta(days=5),
     deep_lookback=timedelta(days=36),  # this month, and the one before until its 5th day
     history=timedelta(days=180),
+    retention=timedelta(days=720),  # 24 months are documented
 )
 _REQUESTS = _CREDITS._replace(name="premium-requests", is_optional=True)
 _PERIODS = Resource(
@@ -69,6 +70,7 @@ _PERIODS = Resource(
     lookback=timedelta(days=36),
     deep_lookback=timedelta(days=36),
     history=timedelta(days=365),
+    retention=timedelta(days=720),
     alignment="month",
 )
 _BUDGETS = Resource("budgets", "limit", is_optional=True)
@@ -397,7 +399,14 @@ def _budgets(answer: Answer, notes: Counter[str]) -> list[Limit]:
                 is_allowed=None if is_stopping is None else not is_stopping,
             )
         )
-        budget.finish("budget_type", "budget_scope", "budget_alerting", "created_at", "budget_product_skus")
+        budget.finish(
+            "budget_type",
+            "budget_scope",
+            "budget_entity_name",
+            "budget_alerting",
+            "created_at",
+            "budget_product_skus",
+        )
     return limits
 
 

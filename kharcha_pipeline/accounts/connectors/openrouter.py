@@ -25,8 +25,8 @@ from kharcha_pipeline.accounts.failures import AccountsUsageError, Failure
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow
 from kharcha_pipeline.accounts.values import Fields, document, drifted, exact_sum
 
-KEPT_DAYS = 30
-"""The vendor tells of so many complete days."""
+KEPT = timedelta(days=30)
+"""The vendor tells of so many complete days: of none that still runs, and of none before."""
 
 GROUPING = ("endpoint_id", "model_permaslug", "provider_name")
 
@@ -38,8 +38,9 @@ _ACTIVITY = Resource(
     "activity",
     "report",
     span=timedelta(days=1),
-    deep_lookback=timedelta(days=KEPT_DAYS - 1),
-    history=timedelta(days=KEPT_DAYS - 1),
+    history=KEPT,
+    retention=KEPT,
+    lag=timedelta(days=1),
 )
 _CREDITS = Resource("credits", "limit")
 _KEY = Resource("key", "limit")
@@ -103,7 +104,7 @@ class OpenRouter:
         return [
             session.send(Request(path=_ACTIVITY_PATH, query=(("date", date_text(day)),)))
             for day in days_in(window)
-            if today - KEPT_DAYS * DAY_MS <= day < today
+            if today - KEPT.days * DAY_MS <= day < today
         ]
 
     def normalize(

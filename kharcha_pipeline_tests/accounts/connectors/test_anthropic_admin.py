@@ -307,6 +307,27 @@ def test_rows_outside_the_window_are_dropped_and_counted(account: Reading, vendo
     assert normalized.notes["outside the window"] == 3
 
 
+def test_bucket_on_the_boundary_of_two_windows_is_in_one_of_them(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(TODAY - day * DAY_MS, output_tokens=day) for day in (1, 2, 3)]
+    for begin in (3, 2, 1):
+        window = Window(TODAY - begin * DAY_MS, TODAY - (begin - 1) * DAY_MS)
+        assert [row.output_tokens for row in account.items("usage", window)] == [begin]
+        account.poll("usage", window)
+    assert len(standing(account.store, "report")) == 3
+
+
+def test_two_records_that_look_alike_stay_two(account: Reading, vendor: AnthropicVendor) -> None:
+    """What tells them apart is no part of the key, or is not told at all: both amounts count."""
+    vendor.claude_code = [claude_code(YESTERDAY.from_ms, "asha@example.com") for _ in range(3)]
+    vendor.claude_code[2].visible_from_ms = account.clock.now_ms() + HOUR_MS
+    inserted = []
+    for _ in range(3):
+        applied = account.poll("claude-code", YESTERDAY)
+        inserted.append((applied.inserted, applied.changed, applied.vanished))
+        account.clock.advance(3600)
+    assert inserted == [(4, 0, 0), (2, 0, 0), (0, 0, 0)]
+
+
 def test_same_answer_twice_changes_nothing(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.messages = [used(TODAY - day * DAY_MS, output_tokens=day) for day in range(1, 8)]
     first = account.poll("usage", WEEK)
