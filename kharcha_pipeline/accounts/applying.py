@@ -279,12 +279,15 @@ def _hold(connection: sqlite3.Connection, reading: Reading, why: str, now_ms: in
     scope = reading.scope
     is_first = not readings.has_held(connection, scope)
     reading_id = readings.store(connection, reading, "held")
+    held_id = readings.hold(connection, reading, reading_id, now_ms)
+    if held_id is None:
+        return
     sentence = (
         f"What {scope.account} says of {scope.resource} {_span(reading.window)} was not believed: {why}. "
-        f"Look at it, then run `kharcha accounts accept {scope.account}`, or `discard` instead of `accept`."
+        f"Compare it with the vendor's own page, then run `kharcha accounts accept {held_id}`, or `discard` instead."
     )
-    held_id = readings.hold(connection, reading, reading_id, sentence, now_ms)
-    if is_first and held_id is not None:
+    readings.explain_held(connection, held_id, sentence)
+    if is_first:
         note(connection, scope.account, sentence, now_ms, "held", f"held {held_id}")
 
 

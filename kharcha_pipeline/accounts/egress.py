@@ -27,6 +27,8 @@ from kharcha_pipeline.accounts.failures import ProxiesDown
 DIRECT = "direct"
 
 _NO_HTTP = "cannot be asked this: the address or a header has characters that HTTP does not have"
+_NOTHING = "sent nothing for too long"
+_LOG = logging.getLogger("kharcha_pipeline.accounts")
 _FIRST_REST_MS = 60_000
 _LONGEST_REST_MS = 3_600_000
 _IS_SENDING: ContextVar[bool] = ContextVar("is_sending", default=False)
@@ -53,13 +55,16 @@ for _name in _LOGGERS:
 
 
 class Outgoing(NamedTuple):
-    """A request with everything that goes on the wire."""
+    """A request with everything that goes on the wire, credential included."""
 
     method: str
     url: str
     query: Sequence[tuple[str, str]]
     headers: Sequence[tuple[str, str]]
     body: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Outgoing({self.method})"
 
 
 class Incoming(NamedTuple):
@@ -126,7 +131,6 @@ class Route:
     def __init__(self, proxy: Proxy | None, trust: ssl.SSLContext, clock: Clock) -> None:
         self.name = proxy.address if proxy else DIRECT
         self._is_proxied = proxy is not None
-        self._clock = clock
         self._backend = _Backend(clock)
         self._client = httpx2.Client(
             transport=_Wire(_pool(proxy, trust, self._backend)),
@@ -194,7 +198,7 @@ class Route:
             phrase = "has a name that cannot be resolved" if is_unnamed else "could not be connected to"
             return Interrupted(phrase, is_by_proxy=is_by_proxy)
         if isinstance(error, httpcore2.TimeoutException):
-            return Interrupted("sent nothing for too long", is_by_time=True)
+            return Interrupted(_NOTHING, is_by_time=True)
         if isinstance(error, httpcore2.LocalProtocolError):
             return Interrupted(_NO_HTTP, is_final=True)
         if isinstance(error, httpx2.DecodingError):
@@ -226,6 +230,7 @@ class Egress:
         self._waiting.rotate(-(clock.now_ms() // 60_000))
         self._failures: dict[str, int] = {}
         self._suspects: set[str] = set()
+        self._last_reason = ""
 
     def close(self) -> None:
         """Closes all connections."""
@@ -248,18 +253,32 @@ class Egress:
                 self._waiting.remove(route)
                 self._waiting.append(route)
                 return route
+        reason = f" (by the last one the vendor {self._last_reason})" if self._last_reason else ""
         raise ProxiesDown(
-            f"None of the account's {len(self._waiting)} proxies can be used at present. They are tried again later; "
-            "look whether they run, and whether the addresses and passwords that are configured are right.",
+            f"None of the account's {len(self._waiting)} proxies can be used at present{reason}. They are tried "
+            "again later; look whether they run, and whether their addresses and passwords are configured right.",
             until_ms=min(rests[route.name] for route in self._waiting),
         )
 
-    def failed(self, route: Route) -> None:
-        """Lets a proxy rest: for a minute, and twice as long each further time, up to an hour."""
+    def failed(self, route: Route, reason: str) -> None:
+        """Lets a proxy rest: for a minute, and twice as long each further time, up to an hour.
+
+        Args:
+            route: the way by it.
+            reason: what happened, as a phrase that goes on after the vendor's name.
+        """
         failures = self._failures.get(route.name, 0)
         self._failures[route.name] = failures + 1
         rest_ms = min(_LONGEST_REST_MS, _FIRST_REST_MS * 2 ** min(failures, 10))
         self._rests.rest_proxy(self._account, route.name, self._clock.now_ms() + rest_ms)
+        self._last_reason = reason
+        _LOG.info(
+            "%s: the proxy %s rests for %d seconds: by it the vendor %s",
+            self._account,
+            route.name,
+            rest_ms // 1000,
+            reason,
+        )
 
     def suspect(self, route: Route) -> None:
         """Nothing came on this way. If the same request gets its answer on another, this one was to blame."""
@@ -271,7 +290,7 @@ class Egress:
         self._failures.pop(route.name, None)
         for suspected in self._waiting:
             if suspected.name in self._suspects and suspected is not route:
-                self.failed(suspected)
+                self.failed(suspected, _NOTHING)
         self._suspects.clear()
 
 

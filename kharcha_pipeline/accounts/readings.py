@@ -201,7 +201,7 @@ def has_held(connection: sqlite3.Connection, scope: Scope) -> bool:
     return connection.execute(_HAS_HELD, scope).fetchone() is not None
 
 
-def hold(connection: sqlite3.Connection, reading: Reading, reading_id: int, sentence: str, now_ms: int) -> int | None:
+def hold(connection: sqlite3.Connection, reading: Reading, reading_id: int, now_ms: int) -> int | None:
     """Lets a stored reading wait for a person; returns its number, `None` when it waits already.
 
     Readings of the same time that wait already are not asked about any more.
@@ -210,10 +210,15 @@ def hold(connection: sqlite3.Connection, reading: Reading, reading_id: int, sent
         return None
     _supersede_held(connection, reading, reading_id, now_ms)
     inserted = connection.execute(
-        "INSERT INTO held (reading, sentence, held_at) VALUES (?, ?, ?) RETURNING id", (reading_id, sentence, now_ms)
+        "INSERT INTO held (reading, sentence, held_at) VALUES (?, '', ?) RETURNING id", (reading_id, now_ms)
     )
     held: int = inserted.fetchone()[0]
     return held
+
+
+def explain_held(connection: sqlite3.Connection, held_id: int, sentence: str) -> None:
+    """Says why a reading waits, and what to do."""
+    connection.execute("UPDATE held SET sentence = ? WHERE id = ?", (sentence, held_id))
 
 
 def close_held(connection: sqlite3.Connection, held_id: int, decision: str, now_ms: int) -> None:
@@ -258,6 +263,11 @@ def covered(connection: sqlite3.Connection, scope: Scope) -> list[Window]:
     """What was read and applied, in order and merged."""
     found = connection.execute(_COVERED, scope)
     return merged(Window(*row) for row in found)
+
+
+def since(connection: sqlite3.Connection, scope: Scope, since_ms: int) -> list[Window]:
+    """What was read at or after an instant, in order and merged, also what waits for a person or was discarded."""
+    return merged(Window(*row) for row in connection.execute(_SINCE, (*scope, since_ms)))
 
 
 def newest(connection: sqlite3.Connection, scope: Scope) -> list[int]:
@@ -362,6 +372,7 @@ INSERT INTO last_readings VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (account, connector, resource, is_deep) DO UPDATE SET at = max(at, excluded.at)
 """
 _COVERED = f"SELECT from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND status = 'applied' AND until_ms > from_ms"
+_SINCE = f"SELECT from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND fetched_at >= ? AND until_ms > from_ms"
 _APPLIED = f"""
 SELECT id, from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND status = 'applied' AND NOT is_empty
 ORDER BY fetched_at DESC, id DESC

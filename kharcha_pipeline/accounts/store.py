@@ -32,7 +32,7 @@ from kharcha_pipeline.warehouse.lock import LockTimeoutError, exclusive
 __all__ = ["FILE_NAME", "AccountStatus", "AccountStore", "Applied", "Configured", "Held", "Notice"]
 
 FILE_NAME = "accounts.sqlite"
-LOCKS = "account-locks"
+LOCKS = "accounts.locks"
 """Directory of the lock files, one for each account."""
 
 VERSION = "1"
@@ -290,6 +290,10 @@ class AccountStore:
     def covered(self, account: str, resource: str) -> list[Window]:
         """What was read completely and applied, in order and merged; nothing for a snapshot."""
         return readings.covered(self._connection, self._scope(account, resource))
+
+    def read_since(self, account: str, resource: str, since_ms: int) -> list[Window]:
+        """What was read completely at or after an instant, in order and merged; nothing for a snapshot."""
+        return readings.since(self._connection, self._scope(account, resource), since_ms)
 
     def last_reading(self, account: str, resource: str, *, deep: bool = False) -> int | None:
         """When a resource was last read completely, in milliseconds, whether the reading was applied or held.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,9 @@ _NEVER_KEPT = frozenset(
 )
 _CREDENTIAL_HEADERS = ("authorization", "cookie", "key", "token", "secret")
 _SHORTEST_CREDENTIAL = 8
+_SIGNED_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+"""A JSON Web Token: the part of a cookie that a vendor may also repeat alone."""
+
 _LOG = logging.getLogger("kharcha_pipeline.accounts")
 _JSON = msgspec.json.Encoder(decimal_format="number")
 
@@ -252,7 +256,14 @@ class Transport:
             body=self._cleaned_bytes(incoming.body),
             fetched_ms=self._clock.now_ms(),
         )
-        _LOG.debug("%s: %s %s → %d", self._account, request.method, described(answer, self._base_url), answer.status)
+        _LOG.debug(
+            "%s: %s %s answered %d (%s)",
+            self._account,
+            request.method,
+            described(answer, self._base_url),
+            answer.status,
+            route.name,
+        )
         return answer
 
     def _patience(self, started: float) -> Patience:
@@ -269,7 +280,7 @@ class Transport:
         if self._clock.elapsed() >= self._ends_at:
             raise self._deadline_passed()
         if interrupted.is_by_proxy:
-            self._egress.failed(route)
+            self._egress.failed(route, str(interrupted))
             return
         if interrupted.is_by_time:
             self._egress.suspect(route)
@@ -334,6 +345,7 @@ def _traces(secret: str, authorization: Mapping[str, str]) -> tuple[str, ...]:
     for name, text in authorization.items():
         if any(word in name.lower() for word in _CREDENTIAL_HEADERS):
             forms |= {text, text.rpartition(" ")[2], text.partition("=")[2]}
+    forms |= {token for form in forms for token in _SIGNED_TOKEN.findall(form)}
     return tuple(sorted((form for form in forms if len(form) >= _SHORTEST_CREDENTIAL), key=len, reverse=True))
 
 

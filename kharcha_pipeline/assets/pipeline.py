@@ -11,6 +11,7 @@ from typing import NamedTuple
 import duckdb
 
 from kharcha_pipeline import stages
+from kharcha_pipeline.accounts.clock import Clock, SystemClock
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.settings import Settings, machine_zone
 from kharcha_pipeline.sources.landing import LandingResult, land
@@ -40,10 +41,12 @@ class Pipeline:
     Attributes:
         settings: data directory, zone, prices, roots.
         warehouse: the warehouse of that directory.
+        clock: by which accounts are polled.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
+        self.clock = clock or SystemClock()
         self.warehouse = Warehouse(settings.data_directory)
 
     def prices(self) -> PriceSources:

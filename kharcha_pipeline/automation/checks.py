@@ -15,6 +15,7 @@ import duckdb
 from kharcha_pipeline.assets.daily_stages import DAILY_STAGES
 from kharcha_pipeline.assets.partitions import as_days
 from kharcha_pipeline.assets.pipeline import Pipeline
+from kharcha_pipeline.automation.accounts import no_account_needs_a_person, reconciliation_is_explained
 from kharcha_pipeline.pricing.rates import Rates, as_records, digest
 
 MOST_SHOWN = 20
@@ -276,6 +277,8 @@ def checks(partitions: dg.DailyPartitionsDefinition) -> Sequence[dg.AssetChecksD
         sessions_equal_priced_events,
         days_equal_priced_events,
         no_partition_is_failed_check(partitions),
+        no_account_needs_a_person,
+        reconciliation_is_explained,
     )
 
 

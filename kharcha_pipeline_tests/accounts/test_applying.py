@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kharcha_pipeline.accounts.clock import DAY_MS, HOUR_MS
-from kharcha_pipeline.accounts.connector import Window
+from kharcha_pipeline.accounts.connector import SNAPSHOT, Window
 from kharcha_pipeline.accounts.items import BillingPeriod, Invoice, Limit, Member, ReportRow
 from kharcha_pipeline.accounts.store import Applied
 from kharcha_pipeline_tests.accounts.storing import (
@@ -243,6 +243,46 @@ def test_bucketed_report_a_row_vanishes_after_regrouping(tmp_path: Path) -> None
         applied = apply(store, [usage("a", 3), other], SECOND, window=month, resource=REPORTS)
         assert applied == Applied(changed=1, vanished=1, unchanged=1)
         assert standing(store, "report") == [usage("a", 3), other]
+
+
+def test_one_reading_that_is_stored_again_and_again_is_one_miss(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        apply(store, [event()], FIRST)
+        for _ in range(5):  # killed after it was stored, and repeated from the same answers
+            apply(store, [], SECOND)
+        assert rows(store, "SELECT missed FROM items") == [(1,)]
+        assert standing(store) == [event()]
+
+
+def test_an_older_list_does_not_take_an_invoice_back(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        paid = Invoice(invoice_id="in_1", at_ms=START, status="paid")
+        later = Window(DAY.until_ms, DAY.until_ms + DAY_MS)
+        apply(store, [paid], SECOND, resource=INVOICES, window=later)
+        older = [Invoice(invoice_id="in_1", at_ms=START, status="open"), Invoice(invoice_id="in_0", at_ms=START)]
+        assert apply(store, older, FIRST, resource=INVOICES) == Applied(inserted=1)
+        assert standing(store, "invoice") == [older[1], paid]
+
+
+def test_the_present_is_never_closed(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        for poll_ms, amount in ((FIRST, 1), (SECOND, 2)):
+            periods = [
+                BillingPeriod(at_ms=START, subject=str(number), total_usd=Decimal(amount)) for number in range(9)
+            ]
+            applied = apply(
+                store, periods, poll_ms, resource=PERIODS, window=SNAPSHOT, closed_before_ms=START + 90 * DAY_MS
+            )
+        assert applied == Applied(changed=9)
+
+
+def test_events_of_a_list_without_bounds_never_vanish(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        twins = [event(), event(), event(at_ms=START)]
+        apply(store, twins, FIRST, window=SNAPSHOT)
+        for number in range(5):
+            assert apply(store, twins[:1], SECOND + number, window=SNAPSHOT) == Applied(unchanged=1)
+        assert len(standing(store)) == 3
 
 
 def test_a_limit_that_is_no_longer_told_is_gone_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kharcha_pipeline.accounts.configuration import (
 from kharcha_pipeline.accounts.connectors.registry import CONNECTORS
 from kharcha_pipeline.accounts.failures import AccountsUsageError
 from kharcha_pipeline_tests.accounts.tiny_connector import CookieConnector, TinyConnector, TinySettings
+from kharcha_pipeline_tests.write_docs import DOCS
 
 CANARY = "crsr_canary0123456789abcdef"
 CONNECTORS_HERE = (TinyConnector(), CookieConnector())
@@ -124,6 +126,10 @@ def test_a_credential_in_the_file_is_refused_and_not_quoted(tmp_path: Path, secr
         ("[accounts.team]\nconnector = 'tiny'\n", "missing required field `secret`"),
         (table(f"api_key = '{CANARY}'"), "unknown field `api_key`"),
         (table("organization = 'x'", "tiny-cookie"), "unknown field `organization`"),
+        (
+            table("organization = 'forbidden'"),
+            "The organization is forbidden. A Tiny account may have: connector, secret",
+        ),
         (table("label = 5"), "Expected `str`, got `int` - at `$.label`"),
         (table("enabled = 'yes'"), "at `$.enabled`"),
         (f"[accounts.team]\nconnector = 'tiny'\nsecret = ['{CANARY}']\n", "Expected `str`, got `array`"),
@@ -219,3 +225,19 @@ def test_every_setting_of_every_connector_is_described() -> None:
     for connector in (*CONNECTORS, *CONNECTORS_HERE):
         fields = {field.encode_name for field in msgspec.structs.fields(connector.settings_type)}
         assert set(described(connector.settings_type)) == fields, connector.name
+
+
+def test_the_example_shows_every_connector_and_is_valid() -> None:
+    configuration = load_accounts(DOCS / "examples" / "accounts.toml", {})
+    assert {account.connector.name for account in configuration.accounts.values()} == {
+        connector.name for connector in CONNECTORS
+    }
+    assert configuration.alerts
+
+
+def test_accounts_files_are_valid_as_shown(tmp_path: Path) -> None:
+    for page in (DOCS / "accounts").glob("*.md"):
+        for number, shown in enumerate(re.findall(r"^```toml\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)):
+            path = tmp_path / f"{page.stem}-{number}.toml"
+            path.write_text(shown, encoding="utf-8")
+            assert load_accounts(path, {}) != Configuration({}, (), path)

@@ -55,6 +55,7 @@ def test_more_than_half_of_stored_amounts_turn_to_zero_in_one_poll(tmp_path: Pat
         assert (waiting.account, waiting.resource, waiting.window) == (ACCOUNT, "events", DAY)
         assert (waiting.fetched_ms, waiting.held_ms) == (SECOND, SECOND)
         assert "10 of 10 amounts would become zero or unknown" in waiting.sentence
+        assert f"`kharcha accounts accept {waiting.id}`" in waiting.sentence
         (notice,) = store.pending_notices()
         assert (notice.subject, notice.sentence) == ("held", waiting.sentence)
         status = store.status(ACCOUNT)

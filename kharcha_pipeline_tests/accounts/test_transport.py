@@ -467,6 +467,19 @@ def test_logs_and_what_is_stored_contain_no_key(
     assert answer.headers["x-told"].count(REMOVED) == 2
 
 
+def test_the_token_of_a_cookie_is_removed_also_where_it_stands_alone(clock: TurnedClock, tmp_path: Path) -> None:
+    token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhdXRoMHx1c2VyXzEifQ.c2lnbmF0dXJl"
+    reply = Reply(200, {"user": "user_EXAMPLE01", "session": token})
+    with (
+        VendorServer(lambda _: reply, clock) as server,
+        session(
+            server.url, clock, tmp_path, connector=CookieConnector(), key=f"user_EXAMPLE01%3A%3A{token}"
+        ) as transport,
+    ):
+        answer = transport.send(MEMBERS)
+    assert json.loads(answer.body) == {"user": "user_EXAMPLE01", "session": REMOVED}
+
+
 def test_what_the_connector_says_of_an_answer_comes_first(
     server: VendorServer, clock: TurnedClock, tmp_path: Path
 ) -> None:

@@ -176,6 +176,8 @@ class Behaviour(NamedTuple):
 class Fault:
     """Something that happens to requests instead of what the vendor would answer.
 
+    Faults form a queue: the first that strikes happens, and those behind it do not count that request.
+
     Attributes:
         matches: a path, or a function of the request.
         happens: a reply, or a behaviour.
