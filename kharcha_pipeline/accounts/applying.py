@@ -72,7 +72,9 @@ def apply(
     is_closed = not area.is_snapshot and reading.window.until_ms <= closed_before_ms
     why = mass_revision(comparison, is_closed=is_closed)
     if why:
-        if not readings.was_discarded(connection, reading):
+        if readings.was_discarded(connection, reading):
+            readings.store(connection, reading, "discarded")
+        else:
             _hold(connection, reading, why, now_ms)
         return Applied(held=True)
     is_repeated = known is not None and known.fetched_ms >= reading.fetched_ms

@@ -103,6 +103,7 @@ CREATE TABLE IF NOT EXISTS readings (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS readings_that_stand ON readings (account, connector, resource, from_ms)
     WHERE status IN ('applied', 'held');
+CREATE INDEX IF NOT EXISTS readings_by_instant ON readings (account, connector, resource, fetched_at);
 CREATE INDEX IF NOT EXISTS readings_discarded ON readings (account, connector, resource, from_ms)
     WHERE status = 'discarded';
 

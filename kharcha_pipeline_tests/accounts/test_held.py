@@ -142,6 +142,7 @@ def test_discarded_readings_change_nothing_and_do_not_ask_again(tmp_path: Path) 
         assert apply(store, [*day("0"), event(at_ms=START + 99)], THIRD) == Applied(held=True)
         assert store.held() == []
         assert len(store.pending_notices()) == 1
+        assert store.read_since(ACCOUNT, "events", THIRD) == [DAY]
 
 
 def test_other_answers_after_a_discarded_reading_ask_again(tmp_path: Path) -> None:

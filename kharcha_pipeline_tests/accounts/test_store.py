@@ -299,6 +299,16 @@ def test_deep_readings_are_remembered_apart(tmp_path: Path) -> None:
         assert store.last_reading(ACCOUNT, "usage", deep=True) is None
 
 
+def test_what_was_read_lately_is_known_whether_it_changed_or_not(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        apply(store, [event()], START + DAY_MS)
+        apply(store, [], START + DAY_MS, window=Window(DAY.until_ms, DAY.until_ms + 1))
+        assert store.read_since(ACCOUNT, "events", START + 2 * DAY_MS) == []
+        apply(store, [event()], START + 2 * DAY_MS)
+        assert store.read_since(ACCOUNT, "events", START + 2 * DAY_MS) == [DAY]
+        assert store.read_since(ACCOUNT, "events", 0) == [Window(DAY.from_ms, DAY.until_ms + 1)]
+
+
 def test_answers_are_kept_as_they_came_without_headers_that_may_be_secret(tmp_path: Path) -> None:
     body = b'{"events": ["' + b"x" * 10_000 + b'"]}'
     headers = {
