@@ -15,7 +15,7 @@ from kharcha_pipeline.accounts.connector import Answer, Request, Session
 from kharcha_pipeline.accounts.failures import Inconsistent
 from kharcha_pipeline.accounts.values import document, drifted
 
-MAXIMUM_PAGES = 2_000
+MAXIMUM_PAGES = 500
 """More pages than any window has: a vendor whose pages never end."""
 
 MAXIMUM_RESTARTS = 2

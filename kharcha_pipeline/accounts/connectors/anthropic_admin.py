@@ -52,8 +52,9 @@ _SPEND_LIMITS = "/v1/organizations/spend_limits/effective"
 _ORGANIZATION = "/v1/organizations/me"
 _USERS = "/v1/organizations/users"
 
-_USAGE = Resource("usage", "report", span=timedelta(days=31))
-_COSTS = Resource("costs", "report", span=timedelta(days=31))
+_WEEK = timedelta(days=7)  # a large organization has thousands of rows a day
+_USAGE = Resource("usage", "report", span=_WEEK)
+_COSTS = Resource("costs", "report", span=_WEEK)
 _ACCOUNT = Resource("account", "member", every=timedelta(days=1))
 _MEMBERS = Resource("members", "member", every=timedelta(days=1), is_optional=True)
 _LIMITS = Resource("limits", "limit", every=timedelta(hours=6), is_optional=True)
@@ -186,7 +187,7 @@ def _read_buckets(session: Session, path: str, grouping: Sequence[str], window: 
             ("starting_at", instant_text(days.from_ms)),
             ("ending_at", instant_text(days.until_ms)),
             ("bucket_width", "1d"),
-            ("limit", "31"),
+            ("limit", str(_WEEK.days)),
             *(("group_by[]", name) for name in grouping),
         ),
     )
@@ -195,11 +196,19 @@ def _read_buckets(session: Session, path: str, grouping: Sequence[str], window: 
 
 def _begins(answer: Answer) -> list[str]:
     """The begins of the buckets on a page: one bucket is never on two."""
-    return [bucket.text("starting_at") for bucket in _data(answer, Counter())]
+    return _required(answer, "starting_at")
 
 
 def _ids(answer: Answer) -> list[str]:
-    return [row.text("id") for row in _data(answer, Counter())]
+    return _required(answer, "id")
+
+
+def _required(answer: Answer, name: str) -> list[str]:
+    found = []
+    for row in _data(answer, Counter()):
+        row.require(name)
+        found.append(row.text(name))
+    return found
 
 
 def _following_spend_limits(answer: Answer) -> str | None:

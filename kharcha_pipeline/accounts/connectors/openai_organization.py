@@ -82,8 +82,9 @@ OTHER_USAGE = (
 COST_GROUPING = ("api_key_id", "line_item", "project_id")
 """Not by user: the vendor refuses that beside projects for some organizations and times."""
 
-_COMPLETIONS = Resource("completions", "report", span=timedelta(days=31))
-_COSTS = Resource("costs", "report", span=timedelta(days=31), lookback=timedelta(days=7))
+_WEEK = timedelta(days=7)  # a large organization has thousands of rows a day
+_COMPLETIONS = Resource("completions", "report", span=_WEEK)
+_COSTS = Resource("costs", "report", span=_WEEK, lookback=timedelta(days=7))
 _LIMIT = Resource("limits", "limit", every=timedelta(hours=6), is_optional=True)
 _MEMBERS = Resource("members", "member", every=timedelta(days=1), is_optional=True)
 _REPORTS = {
@@ -208,7 +209,7 @@ def _read_buckets(session: Session, path: str, grouping: Sequence[str], window: 
             ("start_time", str(days.from_ms // 1000)),
             ("end_time", str(days.until_ms // 1000)),
             ("bucket_width", "1d"),
-            ("limit", "31"),
+            ("limit", str(_WEEK.days)),
             # With brackets, as OpenAI's own clients send lists.
             *(("group_by[]", name) for name in grouping),
         ),
@@ -218,11 +219,19 @@ def _read_buckets(session: Session, path: str, grouping: Sequence[str], window: 
 
 def _begins(answer: Answer) -> list[str]:
     """The begins of the buckets on a page: one bucket is never on two."""
-    return [bucket.text("start_time") for bucket in _data(answer, Counter(), "")]
+    return _required(answer, "start_time")
 
 
 def _ids(answer: Answer) -> list[str]:
-    return [row.text("id") for row in _data(answer, Counter(), "")]
+    return _required(answer, "id")
+
+
+def _required(answer: Answer, name: str) -> list[str]:
+    found = []
+    for row in _data(answer, Counter(), ""):
+        row.require(name)
+        found.append(row.text(name))
+    return found
 
 
 # ----------------------------------------------------------------------------------------------- understanding

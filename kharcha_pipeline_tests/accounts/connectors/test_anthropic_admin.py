@@ -12,6 +12,7 @@ from kharcha_pipeline.accounts.connector import Window
 from kharcha_pipeline.accounts.connectors.anthropic_admin import ANTHROPIC_ADMIN, MESSAGES_GROUPING
 from kharcha_pipeline.accounts.failures import (
     AccountsUsageError,
+    DeadlinePassed,
     Denied,
     Drifted,
     Inconsistent,
@@ -168,7 +169,7 @@ def test_lists_are_sent_with_brackets_and_the_running_day_is_asked_for_whole(acc
         ("starting_at", "2026-11-20T00:00:00Z"),
         ("ending_at", "2026-11-21T00:00:00Z"),
         ("bucket_width", "1d"),
-        ("limit", "31"),
+        ("limit", "7"),
         *(("group_by[]", name) for name in MESSAGES_GROUPING),
     ]
 
@@ -250,6 +251,16 @@ def test_same_page_returned_for_ever(account: Reading, vendor: AnthropicVendor) 
     with pytest.raises(Inconsistent, match="in a circle"):
         account.answers("usage", WEEK)
     assert len(account.server.log) == 2
+
+
+def test_pages_that_never_end(account: Reading) -> None:
+    """Each with a cursor of its own, and nothing on it."""
+    account.server.answer = lambda received: Reply(
+        200, {"data": [], "has_more": True, "next_page": f"page_{len(account.server.log)}"}
+    )
+    with pytest.raises(DeadlinePassed):  # the rate ends it before the guard on pages does
+        account.answers("usage", WEEK)
+    assert len(account.server.log) == 60
 
 
 def test_more_is_promised_without_a_way_to_it(account: Reading, vendor: AnthropicVendor) -> None:
@@ -384,6 +395,16 @@ def rows_reshaped(change: Any) -> Any:
         return content
 
     return reshape
+
+
+def test_renamed_begin_of_buckets_is_a_drift_and_no_shift(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.reshape = lambda path, content: {
+        **content,
+        "data": [{"begins_at": bucket.pop("starting_at"), **bucket} for bucket in content["data"]],
+    }
+    with pytest.raises(Drifted):
+        account.answers("usage", WEEK)
+    assert len(account.server.log) == 1
 
 
 def test_new_field_is_ignored_and_reported_once_a_field(account: Reading, vendor: AnthropicVendor) -> None:
