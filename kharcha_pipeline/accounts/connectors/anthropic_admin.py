@@ -386,9 +386,10 @@ def _spend_limits(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
                 )
                 continue
             spent = row.cents("period_to_date_spend")
+            period = row.text("period")
             limits.append(
                 Limit(
-                    name=f"spending limit, {row.text('period')}",
+                    name=f"spending limit, {period}" if period else "spending limit",
                     subject=subject,
                     user=actor.text("email_address") if actor else "",
                     limit_usd=row.cents("amount"),

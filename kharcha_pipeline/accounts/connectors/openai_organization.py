@@ -362,7 +362,9 @@ def _spend_limit(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
         if limit.text("currency").upper() != "USD":
             rejects.append("a spend limit in another currency than USD")
             continue
-        limits.append(Limit(name=f"hard limit, {limit.text('interval')}", limit_usd=limit.cents("threshold_amount")))
+        interval = limit.text("interval")
+        name = f"hard limit, {interval}" if interval else "hard limit"
+        limits.append(Limit(name=name, limit_usd=limit.cents("threshold_amount")))
         limit.finish("object", "enforcement")
     return Normalized(limits, dict(notes), rejects, is_suspicious=bool(rejects))
 

@@ -39,7 +39,7 @@ _ACTIVITY = Resource(
     "report",
     span=timedelta(days=1),
     history=KEPT,
-    retention=KEPT,
+    retention=KEPT + timedelta(days=1),  # counted from within the running day
     lag=timedelta(days=1),
 )
 _CREDITS = Resource("credits", "limit")

@@ -202,6 +202,12 @@ def test_an_empty_object_is_no_empty_report(account: Reading, vendor: AnthropicV
         account.answers("usage", WEEK)
 
 
+def test_answer_without_content_is_no_empty_report(account: Reading) -> None:
+    account.server.faults.append(Fault(MESSAGES, Reply(204)))
+    with pytest.raises(Drifted):
+        account.answers("usage", WEEK)
+
+
 def test_short_page_in_the_middle(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.messages = [used(TODAY - day * DAY_MS, output_tokens=day) for day in range(1, 6)]
     vendor.buckets_a_page = 2
