@@ -467,6 +467,27 @@ def test_changed_shape_rejects_the_window(change: Any, account: Reading, vendor:
     assert "PRIVATE" not in f"{caught.value} {caught.value.sample}"
 
 
+def test_null_instead_of_rows_is_not_taken_for_no_rows(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(YESTERDAY.from_ms, output_tokens=17)]
+    account.poll("usage", YESTERDAY)
+    account.clock.advance(3600)
+    vendor.reshape = lambda path, content: {
+        **content,
+        "data": [{**bucket, "results": None} for bucket in content["data"]],
+    }
+    with pytest.raises(Drifted):
+        account.poll("usage", YESTERDAY)
+    assert len(standing(account.store, "report")) == 1
+
+
+@pytest.mark.parametrize("name", ["account_id", "service_account_id", "inference_geo", "context_window"])
+def test_younger_dimension_that_is_left_out_is_empty(name: str, account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(YESTERDAY.from_ms, output_tokens=17)]
+    vendor.reshape = rows_reshaped(lambda row: {other: value for other, value in row.items() if other != name})
+    (row,) = account.items("usage", YESTERDAY)
+    assert dimensions(row)[name] == ""
+
+
 @pytest.mark.parametrize("begin", [1_795_046_400, 1_795_046_400_000, "1970-01-21T18:37:26Z", "2026-11-19T05:00:00Z"])
 def test_bucket_that_is_no_utc_day_rejects_the_window(begin: Any, account: Reading, vendor: AnthropicVendor) -> None:
     def reshape(path: str, content: Any) -> Any:
