@@ -12,8 +12,10 @@ from kharcha_pipeline.assets.log_files import log_files_asset, usage_records_spe
 from kharcha_pipeline.assets.metadata import table_schemas
 from kharcha_pipeline.assets.partitions import daily_partitions
 from kharcha_pipeline.assets.pipeline import Pipeline
+from kharcha_pipeline.assets.vendor_accounts import vendor_accounts_asset
+from kharcha_pipeline.automation.accounts import accounts_due
 from kharcha_pipeline.automation.checks import checks
-from kharcha_pipeline.automation.jobs import build, inspect, land, publish, sync_job
+from kharcha_pipeline.automation.jobs import build, inspect, land, poll_accounts, publish, sync_job
 from kharcha_pipeline.automation.schedules import hourly_landing, nightly_close, nightly_inspection
 from kharcha_pipeline.automation.sensors import log_alert, run_failed_sensor, stale_days_sensor
 from kharcha_pipeline.settings import Settings, load_settings
@@ -39,14 +41,15 @@ def build_definitions(settings: Settings | None = None, **resources: object) -> 
     return dg.Definitions(
         assets=[
             log_files_asset(days, schemas),
+            vendor_accounts_asset(days),
             usage_records_spec(days),
             *daily,
             kharcha_database,
         ],
         asset_checks=checks(days),
-        jobs=[land, build, publish, sync_job, inspect],
+        jobs=[land, poll_accounts, build, publish, sync_job, inspect],
         schedules=[hourly_landing(zone), nightly_close(days, zone), nightly_inspection(zone)],
-        sensors=[stale_days_sensor(days), run_failed_sensor()],
+        sensors=[stale_days_sensor(days), accounts_due, run_failed_sensor()],
         resources={"pipeline": pipeline, "alert": log_alert, **resources},
         # Steps are short SQL, and DuckDB uses all cores by itself: a process per step would only cost its start.
         executor=dg.in_process_executor,

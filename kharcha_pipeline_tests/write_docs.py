@@ -9,6 +9,8 @@ Such a part stands between `<!-- begin KIND: NAME -->` and `<!-- end -->`. A tes
 | `table` | a published table or view: its comment, and its columns with their comments |
 | `question` | a question from `docs/questions/`, as SQL |
 | `sources` | every agent that is read, from the registry |
+
+`accounts.schema.json`, for editors of `accounts.toml`, is written along: it is made of the connectors' settings.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import duckdb
 
+from kharcha_pipeline.accounts import configuration
 from kharcha_pipeline.sources.registry import SOURCES
 from kharcha_pipeline.warehouse.warehouse import Warehouse, connect_published
 
@@ -119,6 +122,10 @@ def empty_database() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def main() -> None:
     """Brings every page up to date and names those that were not."""
+    schema = configuration.schema_text()
+    if not configuration.SCHEMA_FILE.exists() or configuration.SCHEMA_FILE.read_text("utf-8") != schema:
+        configuration.SCHEMA_FILE.write_text(schema, "utf-8")
+        sys.stdout.write(f"{configuration.SCHEMA_FILE.relative_to(CHECKOUT)} brought up to date\n")
     with empty_database() as database:
         for page in pages():
             text = page.read_text("utf-8")

@@ -104,7 +104,8 @@ class Resource(NamedTuple):
         span: longest window of one reading, `None` for a snapshot of the present.
         lookback: how far back is read again in every cycle, since vendors revise what they said.
         deep_lookback: how far back is read again once a day.
-        history: how far back is read when an account is new, or asked for by a backfill.
+        history: how far back is read when an account is new.
+        retention: how far back the vendor can be asked at all; `None` when it does not say.
         alignment: what windows begin and end with, in UTC; a window that reaches into the present ends now.
         lag: how far from now the vendor's data are not there yet.
         every: not asked more often than this.
@@ -117,6 +118,7 @@ class Resource(NamedTuple):
     lookback: timedelta = timedelta(days=3)
     deep_lookback: timedelta = timedelta(days=31)
     history: timedelta = timedelta(days=90)
+    retention: timedelta | None = None
     alignment: Literal["minute", "day", "month"] = "day"
     lag: timedelta = timedelta()
     every: timedelta = timedelta()

@@ -71,4 +71,12 @@ class Inconsistent(Failure):
 
 
 class Drifted(Failure):
-    """An answer has not the shape that is known; nothing of its window is used."""
+    """An answer has not the shape that is known; nothing of its window is used.
+
+    Attributes:
+        sample: names and types of the fields that the answer had, never values; `''` where it was no JSON.
+    """
+
+    def __init__(self, message: str, until_ms: int | None = None, *, sample: str = "") -> None:
+        super().__init__(message, until_ms)
+        self.sample = sample[:2_000]

@@ -60,11 +60,11 @@ def usage_records_spec(partitions: dg.DailyPartitionsDefinition) -> dg.AssetSpec
     """The raw layer by local day: nothing materializes it by itself, the landing says which days changed."""
     return dg.AssetSpec(
         "usage_records",
-        deps=["log_files"],
+        deps=["log_files", dg.AssetDep("vendor_accounts", partition_mapping=dg.AllPartitionMapping())],
         partitions_def=partitions,
         description=(
-            "What the agents' logs say, as they say it and kept for ever, without prompt or code text. The landing "
-            "adds a materialization to every local day whose records changed."
+            "What the agents' logs and vendors say, as they say it and kept for ever, without prompt or code text. A "
+            "landing adds a materialization to every local day whose records changed."
         ),
         group_name=GROUP,
         owners=OWNERS,

@@ -27,6 +27,7 @@ _MODULES = {
     "push": "push",
     "tokens": "tokens",
     "users": "users",
+    "accounts": "accounts",
     "config": "config",
     "run": "first_run",
     "dev": "dev",

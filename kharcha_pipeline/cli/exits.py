@@ -18,6 +18,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
     """The sentence and exit code for a failure that can be expected, `None` for a mistake of this program's own."""
     import duckdb
 
+    from kharcha_pipeline.accounts.failures import AccountsError, AccountsUsageError
     from kharcha_pipeline.automation.home import HomeError
     from kharcha_pipeline.ingest.errors import BusyError, IngestError, IngestUsageError
     from kharcha_pipeline.pricing.price_book import PriceFileError
@@ -26,9 +27,9 @@ def explained(error: Exception) -> tuple[str, int] | None:
     from kharcha_pipeline.warehouse.lock import LockTimeoutError
     from kharcha_pipeline.warehouse.warehouse import WarehouseError
 
-    if isinstance(error, SettingsError | PriceFileError | RepriceError | IngestUsageError):
+    if isinstance(error, SettingsError | PriceFileError | RepriceError | IngestUsageError | AccountsUsageError):
         return str(error), USAGE
-    if isinstance(error, WarehouseError | LockTimeoutError | HomeError | IngestError | BusyError):
+    if isinstance(error, WarehouseError | LockTimeoutError | HomeError | IngestError | BusyError | AccountsError):
         return str(error), FAILURE
     if isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException | duckdb.FatalException):
         return f"The database could not be used: {first_line(error)}.", FAILURE

@@ -1,0 +1,105 @@
+"""The status panel: how every account is, for people, as the command line and Dagster show it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from kharcha_pipeline.accounts.clock import SECOND_MS
+from kharcha_pipeline.accounts.store import AccountStatus, AccountStore
+
+_NEWEST = """
+SELECT content FROM versions WHERE account = :account AND kind = :kind AND at_ms >= :from_ms AND id IN (
+    SELECT max(id) FROM versions WHERE account = :account AND kind = :kind AND at_ms >= :from_ms GROUP BY item
+) AND content IS NOT NULL
+"""
+
+
+class Spend(NamedTuple):
+    """What an account has spent in its open billing cycle, as far as the vendor says.
+
+    Attributes:
+        amount_usd: in dollars; `None` when it is unknown.
+        since_ms: where the cycle begins: the vendor's billing period, else the month in UTC.
+    """
+
+    amount_usd: Decimal | None
+    since_ms: int
+
+
+class Row(NamedTuple):
+    """One account of the panel.
+
+    Attributes:
+        status: the state in words, `disabled` or `removed`.
+        held: numbers of the readings that wait for a decision.
+    """
+
+    account: AccountStatus
+    status: str
+    spend: Spend
+    held: Sequence[int]
+
+
+def panel(store: AccountStore, now_ms: int) -> list[Row]:
+    """How every account is that was ever configured, by name."""
+    with closing(sqlite3.connect(f"{store.path.as_uri()}?mode=ro", uri=True)) as connection:
+        return [
+            Row(
+                account,
+                status_of(account),
+                _spend(connection, account.name, now_ms),
+                [held.id for held in store.held(account.name)],
+            )
+            for account in store.statuses()
+        ]
+
+
+def status_of(account: AccountStatus) -> str:
+    """The state of an account in words."""
+    if not account.is_configured:
+        return "removed"
+    if not account.is_enabled:
+        return "disabled"
+    return account.state.replace("_", " ")
+
+
+def _spend(connection: sqlite3.Connection, account: str, now_ms: int) -> Spend:
+    """The vendor's own sum of the open period, else the charges of its events, else its report of costs."""
+    moment = datetime.fromtimestamp(now_ms // SECOND_MS, UTC)
+    since_ms = int(datetime(moment.year, moment.month, 1, tzinfo=UTC).timestamp()) * SECOND_MS
+    for period in _items(connection, account, "period", 0):
+        until_ms = period.get("until_ms")
+        if not period.get("subject") and period["at_ms"] <= now_ms and (until_ms is None or now_ms < until_ms):
+            since_ms = period["at_ms"]
+            if (total := _total(period)) is not None:
+                return Spend(total, since_ms)
+    amounts = [
+        Decimal(event["charged_usd"])
+        for event in _items(connection, account, "event", since_ms)
+        if event.get("charged_usd") is not None
+    ]
+    if not amounts:
+        amounts = [
+            Decimal(row["amount"])
+            for row in _items(connection, account, "report", since_ms)
+            if row.get("amount") is not None and row.get("currency", "USD") == "USD"
+        ]
+    return Spend(sum(amounts, Decimal(0)) if amounts else None, since_ms)
+
+
+def _total(period: dict[str, Any]) -> Decimal | None:
+    if period.get("total_usd") is not None:
+        return Decimal(period["total_usd"])
+    parts = [Decimal(period[name]) for name in ("included_usd", "on_demand_usd") if period.get(name) is not None]
+    return sum(parts, Decimal(0)) if parts else None
+
+
+def _items(connection: sqlite3.Connection, account: str, kind: str, from_ms: int) -> list[dict[str, Any]]:
+    rows = connection.execute(_NEWEST, {"account": account, "kind": kind, "from_ms": from_ms})
+    return [json.loads(content, parse_float=Decimal) for (content,) in rows]
