@@ -159,7 +159,10 @@ class CursorDashboard:
 
     def expires_ms(self, secret: str) -> int | None:
         """What the token inside the cookie says; signing out ends it earlier."""
-        expires = whole_of(_parts(secret)[2].get("exp"))
+        try:
+            expires = whole_of(_parts(secret)[2].get("exp"))
+        except AccountsUsageError:  # `authorization` says so
+            return None
         return None if expires is None or not 0 < expires < _END_OF_TIME else expires * 1000
 
     def probe(self, session: Session, settings: CursorDashboardSettings) -> Sequence[Member]:

@@ -12,6 +12,7 @@ from kharcha_pipeline.accounts.connector import Window
 from kharcha_pipeline.accounts.connectors.anthropic_admin import ANTHROPIC_ADMIN, MESSAGES_GROUPING
 from kharcha_pipeline.accounts.failures import (
     AccountsUsageError,
+    DeadlinePassed,
     Denied,
     Drifted,
     Inconsistent,
@@ -168,7 +169,7 @@ def test_lists_are_sent_with_brackets_and_the_running_day_is_asked_for_whole(acc
         ("starting_at", "2026-11-20T00:00:00Z"),
         ("ending_at", "2026-11-21T00:00:00Z"),
         ("bucket_width", "1d"),
-        ("limit", "31"),
+        ("limit", "7"),
         *(("group_by[]", name) for name in MESSAGES_GROUPING),
     ]
 
@@ -197,6 +198,12 @@ def test_zero_events_are_a_success(account: Reading) -> None:
 
 def test_an_empty_object_is_no_empty_report(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.reshape = lambda path, content: {}
+    with pytest.raises(Drifted):
+        account.answers("usage", WEEK)
+
+
+def test_answer_without_content_is_no_empty_report(account: Reading) -> None:
+    account.server.faults.append(Fault(MESSAGES, Reply(204)))
     with pytest.raises(Drifted):
         account.answers("usage", WEEK)
 
@@ -250,6 +257,16 @@ def test_same_page_returned_for_ever(account: Reading, vendor: AnthropicVendor) 
     with pytest.raises(Inconsistent, match="in a circle"):
         account.answers("usage", WEEK)
     assert len(account.server.log) == 2
+
+
+def test_pages_that_never_end(account: Reading) -> None:
+    """Each with a cursor of its own, and nothing on it."""
+    account.server.answer = lambda received: Reply(
+        200, {"data": [], "has_more": True, "next_page": f"page_{len(account.server.log)}"}
+    )
+    with pytest.raises(DeadlinePassed):  # the rate ends it before the guard on pages does
+        account.answers("usage", WEEK)
+    assert len(account.server.log) == 60
 
 
 def test_more_is_promised_without_a_way_to_it(account: Reading, vendor: AnthropicVendor) -> None:
@@ -386,6 +403,16 @@ def rows_reshaped(change: Any) -> Any:
     return reshape
 
 
+def test_renamed_begin_of_buckets_is_a_drift_and_no_shift(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.reshape = lambda path, content: {
+        **content,
+        "data": [{"begins_at": bucket.pop("starting_at"), **bucket} for bucket in content["data"]],
+    }
+    with pytest.raises(Drifted):
+        account.answers("usage", WEEK)
+    assert len(account.server.log) == 1
+
+
 def test_new_field_is_ignored_and_reported_once_a_field(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.messages = [used(YESTERDAY.from_ms, model=model, output_tokens=1) for model in ("a", "b")]
     vendor.reshape = rows_reshaped(lambda row: {**row, "thinking_tokens": 5})
@@ -438,6 +465,27 @@ def test_changed_shape_rejects_the_window(change: Any, account: Reading, vendor:
     with pytest.raises(Drifted) as caught:
         account.normalized("usage", YESTERDAY)
     assert "PRIVATE" not in f"{caught.value} {caught.value.sample}"
+
+
+def test_null_instead_of_rows_is_not_taken_for_no_rows(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(YESTERDAY.from_ms, output_tokens=17)]
+    account.poll("usage", YESTERDAY)
+    account.clock.advance(3600)
+    vendor.reshape = lambda path, content: {
+        **content,
+        "data": [{**bucket, "results": None} for bucket in content["data"]],
+    }
+    with pytest.raises(Drifted):
+        account.poll("usage", YESTERDAY)
+    assert len(standing(account.store, "report")) == 1
+
+
+@pytest.mark.parametrize("name", ["account_id", "service_account_id", "inference_geo", "context_window"])
+def test_younger_dimension_that_is_left_out_is_empty(name: str, account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(YESTERDAY.from_ms, output_tokens=17)]
+    vendor.reshape = rows_reshaped(lambda row: {other: value for other, value in row.items() if other != name})
+    (row,) = account.items("usage", YESTERDAY)
+    assert dimensions(row)[name] == ""
 
 
 @pytest.mark.parametrize("begin", [1_795_046_400, 1_795_046_400_000, "1970-01-21T18:37:26Z", "2026-11-19T05:00:00Z"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -25,10 +27,11 @@ from kharcha_pipeline.accounts.connectors.openai_organization import OPENAI_ORGA
 from kharcha_pipeline.accounts.connectors.openrouter import OPENROUTER
 from kharcha_pipeline.accounts.connectors.registry import CONNECTORS
 from kharcha_pipeline.accounts.failures import Drifted
-from kharcha_pipeline.accounts.items import VendorItem, instant_of, kind_of
+from kharcha_pipeline.accounts.items import ReportRow, VendorItem, instant_of, kind_of
 from kharcha_pipeline_tests.accounts import anthropic_vendor, github_vendor, openai_vendor, openrouter_vendor
 from kharcha_pipeline_tests.accounts.connectors.reading import TODAY, reading
 from kharcha_pipeline_tests.accounts.vendor_server import Received, Reply, TurnedClock
+from kharcha_pipeline_tests.write_docs import DOCS
 
 PRIVATE = "canary@example.com"
 """A value that stands in every answer, and in no message, sample or note."""
@@ -173,6 +176,38 @@ def test_requests_are_stored_as_they_are_and_hold_no_credential(connector: Conne
     for read in everything_of(connector.name):
         for answer in read.answers:
             assert secret.encode() not in msgspec.json.encode(answer)
+
+
+@every_vendor
+def test_everything_is_stored_twice_as_once_and_without_the_credential(connector: Connector, tmp_path: Path) -> None:
+    (found,) = [row for row in VENDORS if row[0] is connector]
+    _, vendor, secret, table = found
+    clock = TurnedClock()
+    with reading(connector, vendor(clock), secret, tmp_path, clock, **table) as account:
+        for is_again in (False, True):
+            for read in everything_of(connector.name):
+                applied = account.poll(read.resource.name, read.window)
+                assert bool(applied.inserted) is not is_again, read.resource.name
+                assert not (applied.changed or applied.vanished or applied.held), read.resource.name
+            clock.advance(3600)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes()
+
+
+@every_vendor
+def test_the_page_names_what_is_read_and_its_example_is_understood(connector: Connector) -> None:
+    page = (DOCS / "accounts" / f"{connector.name}.md").read_text("utf-8")
+    for read in everything_of(connector.name):
+        assert f"`{read.resource.name}`" in page
+        for item in read.understood(read.answers).items:
+            if isinstance(item, ReportRow):
+                assert item.report in page or item.report.replace("_", "-") in page, item.report
+    assert f"`{connector.schedule}`" in page
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    (table,) = tomllib.loads(example)["accounts"].values()
+    assert msgspec.convert(table, connector.settings_type).secret.startswith("env:")
+    assert table["connector"] == connector.name
 
 
 # ------------------------------------------------------------------------------------------- changed at random

@@ -15,6 +15,7 @@ from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Drift
 from kharcha_pipeline.accounts.items import BillingPeriod, Limit, Member, ReportRow
 from kharcha_pipeline_tests.accounts.connectors.cursor_reading import YESTERDAY, Cursor
 from kharcha_pipeline_tests.accounts.cursor_vendor import CYCLE_MS, LEFT_OUT, day_of_usage, spending
+from kharcha_pipeline_tests.accounts.vendor_server import Fault, Reply
 
 START, END = YESTERDAY
 SETTINGS = CursorTeamSettings(secret="env:CURSOR")
@@ -51,6 +52,13 @@ def test_probe_tells_the_members(team: Cursor) -> None:
 def test_probe_with_a_key_whose_scope_is_usage(team: Cursor) -> None:
     team.vendor.keys["crsr_usage_only"] = "/teams/filtered"
     assert list(CURSOR_TEAM.probe(team.signed_in("crsr_usage_only"), SETTINGS)) == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_probe_with_a_key_that_may_not_see_the_members(team: Cursor, status: int) -> None:
+    reply = Reply(status, {"error": "Unauthorized", "message": "not for this key"})
+    team.server.faults.append(Fault("/teams/members", reply, sticky=True))
+    assert list(CURSOR_TEAM.probe(team.session, SETTINGS)) == []
 
 
 def test_probe_with_a_key_that_is_not_accepted(team: Cursor) -> None:

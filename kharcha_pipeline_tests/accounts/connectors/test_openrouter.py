@@ -135,7 +135,7 @@ def test_day_that_is_no_longer_told_does_not_vanish(account: Reading, vendor: Op
 
 def test_nothing_is_planned_that_the_vendor_does_not_tell(account: Reading) -> None:
     activity = account.resource("activity")
-    assert activity.retention == timedelta(days=30)
+    assert activity.retention == timedelta(days=31)  # counted from now, within a day that is not told
     assert activity.lag == timedelta(days=1)  # so that the newest window ends in the last complete day
 
 
