@@ -1,6 +1,6 @@
 """Invoices from a CSV file, for vendors that show none: read strictly, and entered beside what vendors say.
 
-Every value that an invoice had is appended; the newest stands. The vendor's own invoice of the same number goes first.
+Every value that an invoice had is appended; the newest stands. The vendor's own of the same number goes first.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS entered_invoices (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS entered_invoices_by_number ON entered_invoices (account, group_key, id);
 """
+_NEWEST = """
+SELECT id, content FROM entered_invoices WHERE account = ? AND group_key = ? ORDER BY id DESC LIMIT 1
+"""
 
 
 class Entered(NamedTuple):
@@ -68,8 +71,8 @@ def enter_invoices(directory: Path, file: Path, now_ms: int) -> Entered:
     path = directory / FILE
     if not path.exists():
         raise AccountsUsageError(
-            f"There are no vendor accounts in {directory} yet, so no invoice can be entered for one. Name the account in "
-            "accounts.toml and run `kharcha accounts poll` first."
+            f"There are no vendor accounts in {directory} yet, so no invoice can be entered. Name the account "
+            "in accounts.toml and run `kharcha accounts poll` first."
         )
     invoices = _read(file)
     connection = opened(path, _SCHEMA)
@@ -80,14 +83,11 @@ def enter_invoices(directory: Path, file: Path, now_ms: int) -> Entered:
             for line, account, invoice in invoices:
                 if account not in known:
                     raise AccountsUsageError(
-                        f"{file}, line {line}: there is no account called {account!r}. `kharcha accounts list` names them. "
-                        "Nothing was entered."
+                        f"{file}, line {line}: there is no account called {account!r}. `kharcha accounts list` "
+                        "names them. Nothing was entered."
                     )
                 group, content = _encoded(invoice.group), _encoded(invoice)
-                before = connection.execute(
-                    "SELECT id, content FROM entered_invoices WHERE account = ? AND group_key = ? ORDER BY id DESC LIMIT 1",
-                    (account, group),
-                ).fetchone()
+                before = connection.execute(_NEWEST, (account, group)).fetchone()
                 if before is not None and before[1] == content:
                     entered = entered._replace(unchanged=entered.unchanged + 1)
                     continue
@@ -115,7 +115,8 @@ def _read(file: Path) -> list[tuple[int, str, Invoice]]:
             reader = csv.DictReader(stream, strict=True)
             if sorted(reader.fieldnames or ()) != sorted(COLUMNS):
                 raise AccountsUsageError(
-                    f"{file} must begin with a line of the columns {', '.join(COLUMNS)}, each once. Nothing was entered."
+                    f"{file} must begin with a line of the columns {', '.join(COLUMNS)}, each once. "
+                    "Nothing was entered."
                 )
             rows = [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
 """Takes over into the warehouse what `accounts.sqlite` holds besides usage: what vendors said, and how accounts are.
 
-Only what is new is read: versions, rejects and transitions are appended there with ascending ids, and how far they were
-read is stored in the transaction that stores them. Killed anywhere, the next run goes on. What is read a second time,
-as after a backup was put in the place of the store, changes nothing.
+Only what is new is read: versions, rejects and transitions are appended there with ascending ids, and how far they
+were read is stored in the transaction that stores them. Killed anywhere, the next run goes on. What is read a second
+time, as after a backup was put in the place of the store, changes nothing.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class _Told(NamedTuple):
 
 def _signature(path: Path) -> list[Any] | None:
     """How the store's files look; `None` when there is none."""
-    found = []
+    found: list[list[int] | None] = []
     for name in (str(path), f"{path}-wal"):
         try:
             status = os.stat(name)
@@ -153,8 +153,8 @@ FROM versions AS now LEFT JOIN versions AS before ON before.id = now.previous
 WHERE now.id > ? ORDER BY now.id LIMIT ?
 """
 _ENTERED = """
-SELECT now.id, 'invoice', now.account, 'entered', coalesce(accounts.source, ''), 'entered', now.group_key, 0, now.at_ms,
-    now.content, now.entered_at, 0, before.content, now.previous IS NOT NULL, 'entered again'
+SELECT now.id, 'invoice', now.account, 'entered', coalesce(accounts.source, ''), 'entered', now.group_key, 0,
+    now.at_ms, now.content, now.entered_at, 0, before.content, now.previous IS NOT NULL, 'entered again'
 FROM entered_invoices AS now LEFT JOIN entered_invoices AS before ON before.id = now.previous
 LEFT JOIN accounts ON accounts.name = now.account WHERE now.id > ? ORDER BY now.id
 """
@@ -293,7 +293,8 @@ CREATE OR REPLACE TEMP TABLE versions_now AS
 SELECT md5(concat_ws(chr(31), kind, account, connector, resource, group_key, ordinal))::UUID AS item_id,
     * EXCLUDE (content, before), content::JSON AS content, before::JSON AS before
 FROM versions_given
-WHERE at_ms BETWEEN 0 AND {LATEST_MS} AND json_valid(coalesce(content, '{{}}')) AND json_valid(coalesce(before, '{{}}'))
+WHERE at_ms BETWEEN 0 AND {LATEST_MS}
+    AND json_valid(coalesce(content, '{{}}')) AND json_valid(coalesce(before, '{{}}'))
 """
 _ITEMS_NOW = """
 CREATE OR REPLACE TEMP TABLE items_now AS
@@ -401,7 +402,9 @@ def _store_transitions(connection: duckdb.DuckDBPyConnection, rows: Sequence[tup
         connection.execute(
             """
             INSERT INTO account_transitions
-            SELECT (SELECT coalesce(max(transition_id), 0) FROM account_transitions) + row_number() OVER (ORDER BY number),
+            SELECT
+                (SELECT coalesce(max(transition_id), 0) FROM account_transitions)
+                    + row_number() OVER (ORDER BY number),
                 account, state_before, state_after, sentence, make_timestamptz(at_ms * 1000),
                 make_timestamptz(until_ms * 1000)
             FROM transitions_given AS given

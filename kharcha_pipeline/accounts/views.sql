@@ -137,7 +137,8 @@ SELECT account, vendor, period_start, period_end, measure, amount_usd, tolerance
                 ELSE concat('Agents'' logs show ', local_rows, ' responses.')
             END
         WHEN 'vendor_usage' THEN
-            CASE WHEN usage_unknown > 0 THEN concat('Of ', usage_unknown, ' rows of usage the vendor tells no cost yet.')
+            CASE WHEN usage_unknown = 1 THEN 'Of one row of usage the vendor tells no cost yet.'
+                WHEN usage_unknown > 0 THEN concat('Of ', usage_unknown, ' rows of usage the vendor tells no cost yet.')
                 WHEN usage_usd IS NULL THEN 'The vendor tells no cost of its usage.'
                 ELSE 'What the vendor counts for its usage.'
             END
