@@ -61,6 +61,9 @@ def list_accounts(everything: bool, format: Format) -> None:
         click.echo("accounts.toml names no account.")
     else:
         output.print_table(_table(rows))
+        for row in rows:
+            if wrong := _wrong(row):
+                click.echo(f"\n{row.account.name}: {wrong}")
 
 
 @command.command()
@@ -367,17 +370,12 @@ def _table(rows: Sequence[Row]) -> Table:
         Column("Next poll", importance=60),
         Column("Events", right=True, importance=80),
         Column("Spend", right=True, importance=90),
-        Column("What is wrong", importance=95, narrowest=20),
     ]
     return Table(columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[Cell]:
     account = row.account
-    wrong = account.sentence
-    if row.held:
-        numbers = ", ".join(map(str, row.held))
-        wrong = f"{wrong} Held back: {numbers}; say `kharcha accounts accept` or `discard`.".strip()
     return [
         account.name,
         account.connector,
@@ -387,8 +385,19 @@ def _cells(row: Row) -> list[Cell]:
         _shown(account.next_poll) if row.status not in ("paused", "session expired", "disabled", "removed") else "",
         f"{account.events:,}",
         "unknown" if row.spend.amount_usd is None else dollars(row.spend.amount_usd),
-        wrong,
     ]
+
+
+def _wrong(row: Row) -> str:
+    """What somebody should know of an account, as sentences."""
+    sentences = [row.account.sentence] if row.account.sentence else []
+    sentences += [
+        f"Reading {number} is held back: `kharcha accounts accept {number}` or `kharcha accounts discard {number}`."
+        for number in row.held
+    ]
+    if row.account.state == "active":
+        sentences += row.account.unavailable.values()
+    return " ".join(sentences)
 
 
 def _document(row: Row) -> dict[str, Any]:
