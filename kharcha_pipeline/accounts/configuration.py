@@ -213,8 +213,8 @@ def _account(name: str, table: dict[str, Any], path: Path, known: Mapping[str, C
     except msgspec.ValidationError as error:
         # Names of fields and types, never values: what was written may be the credential.
         raise AccountsUsageError(
-            f"Account {name!r} in {path} has a mistake: {error}. A {connector.title} account may have: "
-            f"{', '.join(_fields(connector.settings_type))}."
+            f"Account {name!r} in {path} has a mistake: {str(error).removesuffix('.')}. A {connector.title} account "
+            f"may have: {', '.join(_fields(connector.settings_type))}."
         ) from None
     account = Account(name, connector, settings, path.parent)
     for problem in _problems(account, path):

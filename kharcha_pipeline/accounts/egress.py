@@ -131,7 +131,6 @@ class Route:
     def __init__(self, proxy: Proxy | None, trust: ssl.SSLContext, clock: Clock) -> None:
         self.name = proxy.address if proxy else DIRECT
         self._is_proxied = proxy is not None
-        self._clock = clock
         self._backend = _Backend(clock)
         self._client = httpx2.Client(
             transport=_Wire(_pool(proxy, trust, self._backend)),

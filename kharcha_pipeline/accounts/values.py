@@ -26,6 +26,7 @@ AHEAD = timedelta(days=2)
 Value = TypeVar("Value")
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHOWN_DOLLARS = re.compile(r"(-?)\$([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)?")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _BROKEN_CHARACTERS = re.compile("[\ud800-\udfff\x00]")
@@ -204,7 +205,7 @@ def instant_of_text(value: object, latest_ms: int) -> int | None:
 
 def day_of_text(value: object, latest_ms: int) -> int | None:
     """The first instant of a UTC day `YYYY-MM-DD`, in milliseconds; `None` for anything else."""
-    if not isinstance(value, str) or len(value) != 10:
+    if not isinstance(value, str) or not _DAY.fullmatch(value):  # ISO 8601 has also weeks and days of the year
         return None
     try:
         days = (date.fromisoformat(value) - _EPOCH.date()).days

@@ -29,6 +29,9 @@ CYCLE_MS = 1_794_268_800_000
 CANARY_INVOICE = "invoice-canary-5f1c"
 """Part of every address of an invoice: whoever has it can open the invoice."""
 
+APP = page("<!doctype html><html><head><title>Cursor</title></head><body><div id=root>" + " " * 100_000)
+"""What Cursor answers where there is nothing: the page of its application, with 200."""
+
 LEFT_OUT = object()
 """In a revision: the field is no longer there."""
 
@@ -326,7 +329,7 @@ class CursorVendor:
             return reply
         answer = answers.get((received.method, received.path))
         if answer is None:
-            return page("<!doctype html><html><head><title>Cursor</title></head><body id=__next>" + " " * 100_000)
+            return APP
         return Reply(content=answer())
 
     def _dashboard_events(self, person: Person, body: dict[str, Any]) -> Reply:

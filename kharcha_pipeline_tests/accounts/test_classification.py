@@ -185,6 +185,8 @@ def test_what_may_pass_is_unreachable(status: int) -> None:
 def test_rate_limits_with_their_end() -> None:
     assert meant(error(429)).until_ms is None
     assert meant(error(429, **{"Retry-After": "30"})).until_ms == NOON_MS + 30_000
+    for past in ("0", "Thu, 01 Jan 1970 00:00:00 GMT"):
+        assert meant(error(429, **{"Retry-After": past})).until_ms == NOON_MS + 1_000
     used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(NOON_MS // 1000 + 90)}
     for status in (403, 429):
         failure = meant(error(status, **used_up))

@@ -30,6 +30,10 @@ class TinySettings(AccountSettings, frozen=True, kw_only=True, tag="tiny"):
 
     organization: str = ""
 
+    def __post_init__(self) -> None:
+        if self.organization == "forbidden":
+            raise ValueError("The organization is forbidden.")
+
 
 class CookieSettings(AccountSettings, frozen=True, kw_only=True, tag="tiny-cookie"):
     """The same by cookie."""

@@ -44,7 +44,7 @@ from kharcha_pipeline.accounts.failures import (
 )
 from kharcha_pipeline.accounts.items import BillingPeriod, Invoice, Limit, Member
 from kharcha_pipeline.accounts.paging import CountedPage, read_counted_pages
-from kharcha_pipeline.accounts.values import Fields, decoded, document, drifted, exact_sum, text_of, whole_of
+from kharcha_pipeline.accounts.values import AHEAD, Fields, decoded, document, drifted, exact_sum, text_of, whole_of
 
 EVENTS = Resource(name="events", kind="event", span=timedelta(days=1), lag=timedelta(minutes=5))
 PERIODS = Resource(name="periods", kind="period")
@@ -115,7 +115,7 @@ class CursorDashboardSettings(AccountSettings, tag="cursor-dashboard", frozen=Tr
 
     def __post_init__(self) -> None:
         if not self.accept_unofficial:
-            raise ValueError(f"accept_unofficial = true is missing. {_WARNING}")
+            raise ValueError(f"accept_unofficial = true is missing. {_WARNING.removesuffix('.')}")
 
 
 class CursorDashboard:
@@ -159,7 +159,10 @@ class CursorDashboard:
 
     def expires_ms(self, secret: str) -> int | None:
         """What the token inside the cookie says; signing out ends it earlier."""
-        expires = whole_of(_parts(secret)[2].get("exp"))
+        try:
+            expires = whole_of(_parts(secret)[2].get("exp"))
+        except AccountsUsageError:  # `authorization` says so
+            return None
         return None if expires is None or not 0 < expires < _END_OF_TIME else expires * 1000
 
     def probe(self, session: Session, settings: CursorDashboardSettings) -> Sequence[Member]:
@@ -436,12 +439,8 @@ def _invoices(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
         told = document(answer, notes)
         is_suspicious |= told.is_empty
         if answer.request.path == _MONTHLY_INVOICE:
-            if told.is_empty:
-                continue
-            if statement := _statement(told):
-                items.setdefault(statement.invoice_id, statement)
-            else:
-                rejects.append("a month's statement without a possible begin")
+            if not told.is_empty:
+                _take_statement(told, items, rejects)
             continue
         for row in _listed(told):
             invoice = _invoice(row)
@@ -466,12 +465,13 @@ def _invoice(row: Fields) -> Invoice | None:
     )
 
 
-def _statement(told: Fields) -> Invoice | None:
+def _take_statement(told: Fields, items: dict[str, Invoice], rejects: list[str]) -> None:
     """A month's statement. It has no number, and what it sums up is billed by invoices of the list: it is a preview
     of them, never to be added to them. Its end is the present while the period is open, so its begin names it.
     """
     told.require("periodStartMs")
-    at_ms = told.milliseconds("periodStartMs")
+    at_ms = told.milliseconds("periodStartMs", _A_YEAR_AHEAD)
+    until_ms = told.milliseconds("periodEndMs", _A_YEAR_AHEAD)
     rows = told.objects("items", "a line of a month's statement")
     lines = []
     is_complete = rows is not None
@@ -482,18 +482,21 @@ def _statement(told: Fields) -> Invoice | None:
         else:
             lines.append((row.text("description"), cents))
         row.finish("description")
-    until_ms = told.milliseconds("periodEndMs", _A_YEAR_AHEAD)
     told.finish("pricingDescription", "hasUnpaidMidMonthInvoice", "isUsageEventsMaybeCutoff", "usageEvents")
     if at_ms is None:
-        return None
-    return Invoice(
-        invoice_id=f"period-{at_ms}",
-        at_ms=at_ms,
-        until_ms=until_ms,
-        amount=exact_sum(cents for _, cents in lines) if is_complete else None,
-        lines=tuple(lines),
-        is_preview=True,
-    )
+        rejects.append("a month's statement without a possible begin")
+    elif at_ms > told.fetched_ms + AHEAD // timedelta(milliseconds=1):
+        told.notes["statement of a period that has not begun"] += 1
+    else:
+        statement = Invoice(
+            invoice_id=f"period-{at_ms}",
+            at_ms=at_ms,
+            until_ms=until_ms,
+            amount=exact_sum(cents for _, cents in lines) if is_complete else None,
+            lines=tuple(lines),
+            is_preview=True,
+        )
+        items.setdefault(statement.invoice_id, statement)
 
 
 def _limits(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:

@@ -5,65 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import httpx2
+import msgspec
 
 from kharcha_pipeline.accounts.clock import DAY_MS
-from kharcha_pipeline.accounts.connector import SNAPSHOT, Answer, Connector, Normalized, Request, Resource, Window
+from kharcha_pipeline.accounts.connector import SNAPSHOT, Answer, Connector, Normalized, Resource, Window
 from kharcha_pipeline.accounts.connectors.cursor_dashboard import CURSOR_DASHBOARD, CursorDashboardSettings
 from kharcha_pipeline.accounts.connectors.cursor_team import CURSOR_TEAM, CursorTeamSettings
-from kharcha_pipeline.accounts.failures import Denied, Moved, Unauthorized
+from kharcha_pipeline.accounts.credentials import Secret
 from kharcha_pipeline.accounts.items import VendorEvent
+from kharcha_pipeline.accounts.store import AccountStore
+from kharcha_pipeline.accounts.transport import Transport
 from kharcha_pipeline_tests.accounts.cursor_vendor import CursorVendor, Usage, event
+from kharcha_pipeline_tests.accounts.storing import configured
 from kharcha_pipeline_tests.accounts.vendor_server import NOON_MS, Received, TurnedClock, VendorServer
 
 MORNING = NOON_MS // DAY_MS * DAY_MS
 YESTERDAY = Window(MORNING - DAY_MS, MORNING)
 """2026-11-19: a whole day, of which nothing new is expected."""
-
-
-class PlainSession:
-    """Sends what a connector asks for, once."""
-
-    def __init__(self, connector: Connector, secret: str, settings: Any, url: str, clock: TurnedClock) -> None:
-        self._connector = connector
-        self._clock = clock
-        self._client = httpx2.Client(
-            base_url=url, headers=dict(connector.authorization(secret, settings)), trust_env=False
-        )
-
-    def send(self, request: Request) -> Answer:
-        """The answer, or the failure that it is."""
-        body = {"json": request.body} if request.body is not None else {}
-        got = self._client.request(
-            request.method, request.path, params=list(request.query), headers=dict(request.headers), **body
-        )
-        headers = {name.lower(): value for name, value in got.headers.items()}
-        answer = Answer(
-            request=request,
-            status=got.status_code,
-            headers=headers,
-            body=got.content,
-            fetched_ms=self._clock.now_ms(),
-        )
-        if failure := self._connector.classify(answer):
-            raise failure
-        if got.status_code == 401:
-            raise Unauthorized("The credential was not accepted.")
-        if got.status_code >= 400:
-            raise Denied("Refused.")
-        if answer.content_type == "text/html":
-            raise Moved("This is a page for people.")
-        return answer
-
-    def now_ms(self) -> int:
-        """The instant now."""
-        return self._clock.now_ms()
-
-    def close(self) -> None:
-        """Ends connections."""
-        self._client.close()
 
 
 @dataclass
@@ -76,12 +38,19 @@ class Cursor:
     vendor: CursorVendor
     server: VendorServer
     clock: TurnedClock
-    session: PlainSession
+    session: Transport
+    store: AccountStore
 
     @property
     def events(self) -> Resource:
         """The resource of events."""
         return self.resource("events")
+
+    @property
+    def vendor_path(self) -> str:
+        """Where events are asked for."""
+        is_team = self.connector is CURSOR_TEAM
+        return "/teams/filtered-usage-events" if is_team else "/api/dashboard/get-filtered-usage-events"
 
     def resource(self, name: str) -> Resource:
         """A resource by its name."""
@@ -117,6 +86,18 @@ class Cursor:
         """The requests for events."""
         return [received for received in self.server.log if received.path.endswith("filtered-usage-events")]
 
+    def signed_in(self, secret: str) -> Transport:
+        """A session with another credential."""
+        return Transport(
+            "acme",
+            self.connector,
+            msgspec.structs.replace(self.settings, base_url=self.server.url),
+            Secret(secret),
+            store=self.store,
+            clock=self.clock,
+            environment={},
+        )
+
     def _window(self, resource: Resource) -> Window:
         return SNAPSHOT if resource.span is None else YESTERDAY
 
@@ -130,13 +111,17 @@ def cursor(connector: Connector, **settings: Any) -> Iterator[Cursor]:
     secret = next(iter(vendor.keys)) if is_team else vendor.people[0].cookie
     own: Mapping[str, Any] = {} if is_team else {"accept_unofficial": True}
     kind = CursorTeamSettings if is_team else CursorDashboardSettings
-    chosen = kind(secret="env:CURSOR", **{**own, **settings})
-    with VendorServer(vendor.answer, clock) as server:
-        session = PlainSession(connector, secret, chosen, server.url, clock)
-        try:
-            yield Cursor(connector, chosen, secret, vendor, server, clock, session)
-        finally:
-            session.close()
+    with (
+        TemporaryDirectory() as directory,
+        AccountStore(Path(directory)) as store,
+        VendorServer(vendor.answer, clock) as server,
+    ):
+        chosen = kind(secret="env:CURSOR", base_url=server.url, **{"deadline_seconds": 86_400, **own, **settings})
+        store.configure([configured("acme", connector=connector.name, vendor="cursor", source="cursor")])
+        with Transport(
+            "acme", connector, chosen, Secret(secret), store=store, clock=clock, environment={}
+        ) as session:
+            yield Cursor(connector, chosen, secret, vendor, server, clock, session, store)
 
 
 def team(**settings: Any) -> Any:
