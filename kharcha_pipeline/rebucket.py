@@ -110,7 +110,7 @@ def _totals(connection: duckdb.DuckDBPyConnection) -> Totals:
         """
         SELECT count(*), coalesce(sum(input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens
             + cache_write_1h_tokens), 0)::BIGINT, sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL)
-        FROM priced_events WHERE evidence = 'message'
+        FROM priced_events WHERE evidence <> 'aggregate'
         """
     ).fetchall()[0]
     return Totals(*row)

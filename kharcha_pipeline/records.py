@@ -26,6 +26,9 @@ ServiceTier = Literal["standard", "batch", "flex", "priority", "fast"]
 CallStatus = Literal["ok", "error", "aborted"]
 """How a recorded call ended."""
 
+VendorEvidence = Literal["vendor", "charge", "aggregate"]
+"""What a vendor shows: one request with its tokens, one of which only the charge is told, or a bucket of a report."""
+
 
 class LogFile(msgspec.Struct, frozen=True):
     """A file a source shall read now, and how far it was read before.
@@ -137,3 +140,19 @@ class SettledAggregate(SettledRecord, frozen=True, omit_defaults=True, kw_only=T
     day: str
     responses: int
     reported_total_tokens: int
+
+
+class SettledVendorUsage(SettledCall, frozen=True, omit_defaults=True, kw_only=True):
+    """What a vendor's own record shows of an account: one request, or a bucket of a report.
+
+    It belongs to no machine, since any host may poll the account. `source` is the account's, e.g. `cursor`. A
+    reported cost of 0 is one. With the evidence `charge` the token counts are unknown: the zeros here are no
+    statement. `day` (`YYYY-MM-DD`) is set for buckets alone: the UTC day that the vendor means, which never moves
+    with the reporting zone.
+    """
+
+    source: str
+    evidence: VendorEvidence
+    day: str | None = None
+    responses: int = 1
+    reported_total_tokens: int | None = None

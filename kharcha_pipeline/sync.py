@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from kharcha_pipeline import stages, unchanged
+from kharcha_pipeline.accounts.mirror import mirror
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.recorder.upkeep import has_recorder, tend_recorder
 from kharcha_pipeline.settings import Settings
@@ -65,6 +66,7 @@ def sync(
     prices = PriceSources.load(settings.prices)
     warnings = prepare_recorder(warehouse, prices)
     landing = land(warehouse, settings, SOURCES, full=full, progress=progress, seen=None if full else seen)
+    mirror(warehouse, full=full)
     built = stages.build_stale(warehouse, prices, surely=bool(landing.touched_days))
     published = warehouse.publish()
     if not warnings:  # what could not be done is tried again every time

@@ -48,6 +48,7 @@ def test_a_server_loads_the_workspace_of_a_checkout_without_a_warehouse(tmp_path
 def test_assets_are_named_like_tables(definitions: dg.Definitions) -> None:
     assert {key.to_user_string() for key in definitions.resolve_all_asset_keys()} == {
         "log_files",
+        "vendor_accounts",
         *DAILY,
         "kharcha_database",
     }
@@ -72,7 +73,8 @@ def test_the_graph_is_the_data_s_way(definitions: dg.Definitions) -> None:
     }
     assert parents == {
         "log_files": set(),
-        "usage_records": {"log_files"},
+        "vendor_accounts": set(),
+        "usage_records": {"log_files", "vendor_accounts"},
         "usage_events": {"usage_records"},
         "pricing_snapshots": {"usage_events"},
         "priced_events": {"usage_events", "pricing_snapshots"},
@@ -103,13 +105,13 @@ def test_columns_and_their_comments_come_from_the_database(definitions: dg.Defin
 def test_jobs_schedules_sensors_and_checks_are_there(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     names = {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"}
-    assert names == {"land", "build", "publish", "sync", "inspect"}
+    assert names == {"land", "poll_accounts", "build", "publish", "sync", "inspect"}
     assert {one.name for one in repository.schedule_defs} == {"hourly_landing", "nightly_close", "nightly_inspection"}
-    assert {one.name for one in repository.sensor_defs} == {"stale_days", "run_failed"}
+    assert {one.name for one in repository.sensor_defs} == {"stale_days", "accounts_due", "run_failed"}
     running = [*repository.schedule_defs, *repository.sensor_defs]
     assert {one.default_status.value for one in running} == {"RUNNING"}
     checks = definitions.resolve_asset_graph().asset_check_keys
-    assert len(checks) == 10
+    assert len(checks) == 12
 
 
 def test_the_zone_is_asked_for_or_the_warehouse_s_own(tmp_path: Path) -> None:

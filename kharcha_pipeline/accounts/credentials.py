@@ -19,7 +19,7 @@ from kharcha_pipeline import locations
 from kharcha_pipeline.accounts.failures import AccountsUsageError
 
 KEYRING_SERVICE = "kharcha-accounts"
-REFERENCE = r"^(env:[A-Z_][A-Z0-9_]*|file:.+|keyring:.+)$"
+REFERENCE = r"^(env:[A-Z_][A-Z0-9_]*|file:[^\x00-\x1f]+|keyring:[^\x00-\x1f]+)$"
 """What a reference looks like. Variables are written in capitals: a key behind `env:` would be taken for a name
 otherwise, and be told to everybody in the sentence that says that it is not set."""
 
@@ -85,7 +85,7 @@ def reference_of(text: str, what: str) -> Reference:
     Raises:
         AccountsUsageError: when it is none. It may be the credential itself, so the sentence does not quote it.
     """
-    if not _REFERENCE.match(text):
+    if not _REFERENCE.fullmatch(text):
         raise AccountsUsageError(
             f"The {what} is not a reference. Credentials never stand in the file itself; write where they are: "
             f"{FORMS}. If a credential stood there, put it elsewhere and make a new one."
@@ -144,7 +144,7 @@ def keep(reference: str, secret: Secret, environment: Mapping[str, str], relativ
 
 
 def _path(name: str, environment: Mapping[str, str], relative_to: Path) -> Path:
-    if name.startswith("~"):
+    if name == "~" or name.startswith("~/"):
         return Path(locations.expanded(name, environment))
     return Path(os.path.abspath(relative_to / name))
 
@@ -153,6 +153,10 @@ def _from_file(path: Path) -> str:
     try:
         # Not to wait for ever where somebody put a pipe.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise AccountsUsageError(
+            f"There is no file {path}, and a credential is expected in it. `kharcha accounts login` writes it."
+        ) from None
     except OSError as error:
         raise AccountsUsageError(f"The credential's file {path} cannot be read: {error.strerror}.") from None
     try:

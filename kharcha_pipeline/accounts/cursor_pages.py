@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from kharcha_pipeline.accounts.connector import Answer, Request, Session
 from kharcha_pipeline.accounts.failures import Inconsistent
-from kharcha_pipeline.accounts.values import document, drifted
+from kharcha_pipeline.accounts.values import Fields, document, drifted
 
-MAXIMUM_PAGES = 2_000
+MAXIMUM_PAGES = 500
 """More pages than any window has: a vendor whose pages never end."""
 
 MAXIMUM_RESTARTS = 2
@@ -67,6 +67,57 @@ def read_cursor_pages(
                     f"{failure} Nothing of it was stored; the next poll tries again."
                 ) from failure
             restarts += 1
+
+
+def listed(
+    answer: Answer,
+    notes: Counter[str],
+    where: str = "",
+    *,
+    name: str = "data",
+    passed_over: Iterable[str] = ("object", "has_more", "next_page", "first_id", "last_id"),
+) -> list[Fields]:
+    """The rows of a page.
+
+    Args:
+        answer: the page.
+        notes: where new fields of the page go, and later those of its rows.
+        where: what a row is, for messages.
+        name: the field that holds them.
+        passed_over: the other fields that a page is known to have.
+
+    Raises:
+        Drifted: when there is no list of objects.
+    """
+    page = document(answer, notes)
+    rows = required_objects(page, name, where or f"a row of {answer.request.path}")
+    page.finish(*passed_over)
+    return rows
+
+
+def required_objects(fields: Fields, name: str, where: str = "") -> list[Fields]:
+    """A list of objects that has to be there: an empty one says that there is nothing, a missing one says nothing.
+
+    Raises:
+        Drifted: when it is missing, null or something else.
+    """
+    fields.require(name)
+    rows = fields.objects(name, where)
+    if rows is None:
+        raise drifted(fields.where, f'"{name}" is null', fields.values)
+    return rows
+
+
+def each(field: str) -> Callable[[Answer], list[str]]:
+    """A field of every row of a page, for `contents`: what is on one page is on no other."""
+
+    def found(answer: Answer) -> list[str]:
+        rows = listed(answer, Counter())
+        for row in rows:
+            row.require(field)
+        return [row.text(field) for row in rows]
+
+    return found
 
 
 def expired_cursor(answer: Answer, parameter: str = "page") -> CursorExpired | None:

@@ -12,6 +12,7 @@ import duckdb
 
 from kharcha_pipeline import stages
 from kharcha_pipeline.accounts.clock import Clock, SystemClock
+from kharcha_pipeline.accounts.mirror import mirror
 from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.settings import Settings, machine_zone
 from kharcha_pipeline.sources.landing import LandingResult, land
@@ -54,11 +55,12 @@ class Pipeline:
         return PriceSources.load(self.settings.prices)
 
     def land(self) -> LandingResult:
-        """Reads the log files that changed, and marks days that a new price list may price."""
+        """Reads the log files and vendor accounts that changed, and marks days that a new price list may price."""
         prices = self.prices()
         for warning in prepare_recorder(self.warehouse, prices):
             _logger.warning(warning)
         result = land(self.warehouse, self.settings, SOURCES, trigger="dagster")
+        mirror(self.warehouse)
         with self.warehouse.read() as connection:
             is_waiting = stages.waiting(connection, prices)
         if is_waiting:

@@ -1,7 +1,5 @@
 """`vendor_accounts`: one partition for each account of `accounts.toml`, and the poll of one of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import dagster as dg

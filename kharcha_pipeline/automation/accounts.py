@@ -1,7 +1,5 @@
 """The sensor `accounts_due`, and the checks of accounts."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from kharcha_pipeline.accounts.clock import HOUR_MS
@@ -50,7 +48,8 @@ def accounts_due(
         due = [
             (account, statuses[name])
             for name, account in configuration.accounts.items()
-            if is_due(account, statuses[name], store, now_ms, pipeline.settings.environment)
+            # One that is new is polled in the next tick: until then Dagster does not know its partition.
+            if name in known and is_due(account, statuses[name], store, now_ms, pipeline.settings.environment)
         ]
     added = [name for name in configuration.accounts if name not in known]
     removed = sorted(known - set(configuration.accounts))
@@ -62,6 +61,7 @@ def accounts_due(
     requests = [
         dg.RunRequest(
             run_key=run_key(status, now_ms),
+            job_name=poll_accounts.name,
             partition_key=account.name,
             tags=dict(poll_tags(account.connector.vendor)),
         )

@@ -30,11 +30,14 @@ GROUP BY event_id HAVING count(*) > 1 ORDER BY event_id
 """
 
 _SUMS = """
-    {events} AS events, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-    sum(cache_read_tokens) AS cache_read_tokens, sum(cache_write_5m_tokens) AS cache_write_5m_tokens,
-    sum(cache_write_1h_tokens) AS cache_write_1h_tokens, sum(reasoning_tokens) AS reasoning_tokens,
-    sum(web_search_requests) AS web_search_requests
+    {events} AS events, coalesce(sum(input_tokens), 0) AS input_tokens,
+    coalesce(sum(output_tokens), 0) AS output_tokens,
+    coalesce(sum(cache_read_tokens), 0) AS cache_read_tokens,
+    coalesce(sum(cache_write_5m_tokens), 0) AS cache_write_5m_tokens,
+    coalesce(sum(cache_write_1h_tokens), 0) AS cache_write_1h_tokens,
+    coalesce(sum(reasoning_tokens), 0) AS reasoning_tokens, sum(web_search_requests) AS web_search_requests
 """
+"""Unknown token counts are NULL in events, and add nothing to sums."""
 _BUILT_APART = """
     SELECT day FROM operations.built_days WHERE stage IN ({first}, {second})
     GROUP BY day HAVING count(*) < 2 OR count(DISTINCT built) > 1
@@ -45,8 +48,9 @@ WITH expected AS (SELECT day, {_SUMS.format(events="count(*)")} FROM usage_event
     evidence <> 'aggregate'
     OR NOT EXISTS (
         SELECT 1 FROM usage_events AS seen
-        WHERE {_IN_DAYS} AND seen.evidence = 'message' AND seen.source = usage_events.source
+        WHERE {_IN_DAYS} AND seen.evidence <> 'aggregate' AND seen.source = usage_events.source
             AND seen.machine = usage_events.machine AND seen.day = usage_events.day
+            AND (seen.machine <> '' OR seen.account = usage_events.account)
     )
 ) GROUP BY day),
 found AS (SELECT day, {_SUMS.format(events="count(*)")} FROM priced_events WHERE {_IN_DAYS} GROUP BY day)
@@ -79,7 +83,7 @@ SELECT day FROM session_usage WHERE {_IN_DAYS} GROUP BY dedupe_key, day HAVING c
 _COSTS_THAT_CANNOT_BE = f"""
 SELECT day FROM priced_events WHERE {_IN_DAYS} AND (
     (cost_usd IS NULL) <> (pricing_status = 'unpriced')
-    OR cost_usd < 0
+    OR (cost_usd < 0 AND evidence NOT IN ('vendor', 'charge'))  -- a vendor may give something back
     -- a price is refused unless some rate is above zero, so work in both directions costs something
     OR (cost_usd = 0 AND price_basis NOT IN ('free', 'reported') AND input_tokens > 0 AND output_tokens > 0)
 ) ORDER BY day

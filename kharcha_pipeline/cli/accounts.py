@@ -149,8 +149,15 @@ def resume(name: str) -> None:
 
     What could not be asked for is asked for again, and the time in between is read as well.
     """
+    from kharcha_pipeline.accounts.failures import AccountsError
+
     with _opened() as (configuration, store):
         _one(configuration, name)
+        before = store.status(name)
+        if before is not None and before.state in ("rate_limited", "waiting") and before.until is not None:
+            raise AccountsError(
+                f"{name} rests until {_shown(before.until)} UTC and comes back by itself. {before.sentence}"
+            )
         store.clear_unavailable(name)
         store.move(name, "active", "", _now_ms())
         status = store.status(name)
@@ -284,10 +291,15 @@ def _chosen(configuration: Configuration, names: Sequence[str]) -> list[Account]
 
 
 def _decide(number: int, *, accept: bool) -> None:
+    from kharcha_pipeline.accounts.failures import AccountsUsageError
+
     with _opened() as (configuration, store):
         held = next((one for one in store.held() if one.id == number), None)
-        # Without such a reading, the store says so; a reading of an account that is gone cannot be understood.
-        account = _one(configuration, held.account) if held else next(iter(configuration.accounts.values()))
+        if held is None:
+            raise AccountsUsageError(
+                f"No reading {number} waits for a decision. `kharcha accounts list` tells which do."
+            )
+        account = _one(configuration, held.account)
         store.decide(number, accept=accept, now_ms=_now_ms(), connector=account.connector, settings=account.settings)
 
 

@@ -28,6 +28,7 @@ _MODULES = {
     "tokens": "tokens",
     "users": "users",
     "accounts": "accounts",
+    "reconcile": "reconcile",
     "config": "config",
     "run": "first_run",
     "dev": "dev",

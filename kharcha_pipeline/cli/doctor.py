@@ -66,6 +66,7 @@ def command(json: bool) -> None:
     settings = load_settings(os.environ)
     places, unreadable = look_around(settings)
     findings = [*unreadable, *examine(settings, any(place.files for place in places))]
+    findings += account_findings(settings)
     failed = any(finding.state == "failed" for finding in findings)
     if json:
         output.print_json(
@@ -161,6 +162,52 @@ def examine(settings: Settings, has_logs: bool) -> Iterator[Finding]:
     yield from _published_findings(warehouse)
 
 
+def account_findings(settings: Settings) -> Iterator[Finding]:
+    """Whether accounts.toml is right, and which vendor accounts wait for a person."""
+    from kharcha_pipeline.accounts.clock import SystemClock
+    from kharcha_pipeline.accounts.configuration import NoAccountsFileError, accounts_file, load_accounts
+    from kharcha_pipeline.accounts.failures import AccountsError, AccountsUsageError
+    from kharcha_pipeline.accounts.panel import panel
+    from kharcha_pipeline.accounts.states import ALERTING
+    from kharcha_pipeline.accounts.store import FILE_NAME, AccountStore
+    from kharcha_pipeline.ingest.errors import BusyError
+
+    try:
+        configuration = load_accounts(accounts_file(settings.environment), settings.environment)
+    except NoAccountsFileError:
+        return
+    except AccountsUsageError as error:
+        yield Finding("failed", str(error), "Correct accounts.toml; until then no account is polled.")
+        return
+    yield Finding("ok", f"{counted(len(configuration.accounts), 'vendor account')} in accounts.toml.")
+    if not (settings.data_directory / FILE_NAME).exists():
+        yield Finding("note", "No vendor account was polled yet.", "Run `kharcha accounts poll`.")
+        return
+    try:
+        with AccountStore(settings.data_directory) as store:
+            rows = [
+                row
+                for row in panel(store, SystemClock().now_ms())
+                if row.account.is_configured and row.account.is_enabled
+            ]
+    except (AccountsError, BusyError) as error:
+        yield Finding("failed", str(error), "See docs/operations.md, «When something is wrong».")
+        return
+    for row in rows:
+        name, state = row.account.name, row.account.state
+        if state in ALERTING or state in ("degraded", "waiting", "rate_limited"):
+            step = f"Run `kharcha accounts login {name}`." if state == "session_expired" else _ACCOUNTS_STEP
+            yield Finding("note", f"Account {name} is {row.status}. {row.account.sentence}", step)
+        for number in row.held:
+            text = f"Reading {number} of account {name} is held back, as most of it has changed."
+            yield Finding(
+                "note", text, f"Run `kharcha accounts accept {number}` or `kharcha accounts discard {number}`."
+            )
+
+
+_ACCOUNTS_STEP = "See docs/accounts/README.md, «What to do when …»."
+
+
 def _warehouse_findings(
     connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, settings: Settings
 ) -> Iterator[Finding]:
@@ -206,8 +253,9 @@ def _published_findings(warehouse: Warehouse) -> Iterator[Finding]:
 
 _DOUBLE_EVENTS = "SELECT count(*) - count(DISTINCT event_id) FROM priced_events"
 _SUMS = """
-    SELECT day, sum({events})::BIGINT, sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT,
-        sum(cache_read_tokens)::BIGINT, sum(cache_write_5m_tokens)::BIGINT, sum(cache_write_1h_tokens)::BIGINT,
+    SELECT day, sum({events})::BIGINT, coalesce(sum(input_tokens), 0)::BIGINT,
+        coalesce(sum(output_tokens), 0)::BIGINT, coalesce(sum(cache_read_tokens), 0)::BIGINT,
+        coalesce(sum(cache_write_5m_tokens), 0)::BIGINT, coalesce(sum(cache_write_1h_tokens), 0)::BIGINT,
         sum(cost_usd)
     FROM {table} GROUP BY day
 """

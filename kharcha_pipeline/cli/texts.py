@@ -13,7 +13,7 @@ def dollars(amount: Decimal | None) -> str:
     """An amount in USD, rounded to cents; never `0.00` for what is unknown or merely small."""
     if amount is None:
         return UNPRICED
-    if 0 < amount < _CENT / 2:
+    if 0 < amount <= _CENT / 2:  # half a cent itself would be rounded to the even 0.00
         return "<0.01"
     return f"{amount.quantize(_CENT, ROUND_HALF_EVEN):,}"
 

@@ -208,6 +208,8 @@ def names(source: str, provider_raw: str, model_raw: str) -> Names:
         vendor = seller if seller in _PROVIDERS or not seller else ""
         return Names(vendor or SOURCE_PROVIDERS.get(source, "") or seller, "", seller if seller in _ROUTES else "")
 
+    if seller == "cursor":  # tells some models by what its menu calls them: "Claude 4.5 Sonnet"
+        text = re.sub(r"[\s_]+", "-", text)
     text, maker, tier = _undecorated(text)
     path_route, path_maker, text = _last_of_path(text)
     text, more_maker, more_tier = _undecorated(text)

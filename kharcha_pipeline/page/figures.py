@@ -50,9 +50,9 @@ _HOURS = f"""
         SELECT timezone(?, make_timestamptz(quarter * {_QUARTER_HOUR})) AS local, *
         FROM (
             SELECT epoch_us(occurred_at) // {_QUARTER_HOUR} AS quarter, count(*) AS events,
-                {_TOTAL_TOKENS} AS tokens, sum(cost_usd) AS cost_usd,
+                coalesce({_TOTAL_TOKENS}, 0) AS tokens, sum(cost_usd) AS cost_usd,
                 count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
-            FROM priced_events WHERE evidence = 'message' AND {{condition}} GROUP BY quarter
+            FROM priced_events WHERE evidence <> 'aggregate' AND {{condition}} GROUP BY quarter
         )
     )
     GROUP BY ALL ORDER BY ALL

@@ -161,14 +161,17 @@ def unpriced_uses(connection: duckdb.DuckDBPyConnection) -> list[UnpricedUse]:
         named AS (SELECT DISTINCT source, provider, model, route, model_raw FROM operations.price_names),
         uses AS (
             SELECT source, provider, model, route, model_raw, service_tier, web_search_requests > 0 AS searched,
+                evidence = 'charge' AS is_charge,
                 sum(responses) AS events, min(day) AS first_day, max(day) AS last_day,
-                sum(input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens)
-                    AS tokens
+                coalesce(sum(
+                    input_tokens + output_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens
+                ), 0) AS tokens
             FROM priced_events WHERE pricing_status = 'unpriced' GROUP BY ALL
         )
         SELECT provider, model, route, model_raw, service_tier,
             CAST(sum(events) AS BIGINT), CAST(sum(tokens) AS BIGINT), min(first_day), max(last_day),
             max(CASE
+                WHEN is_charge THEN 'the vendor has told neither a charge nor token counts'
                 WHEN model = '' THEN 'the log names no model'
                 WHEN reasons.reason IS NOT NULL THEN reasons.reason
                 WHEN named.model IS NOT NULL AND searched THEN 'the price of a web search, or of the tier '

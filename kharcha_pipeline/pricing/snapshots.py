@@ -29,7 +29,7 @@ _MISSING = f"""
 WITH used AS (
     SELECT DISTINCT {_NAME}, {UTC_DAY} AS snapshot_day FROM usage_events
     WHERE {IN_DAYS} AND model <> ''
-        AND (reported_cost_usd IS NULL OR reported_cost_usd <= 0 AND evidence <> 'aggregate')
+        AND (reported_cost_usd IS NULL OR reported_cost_usd <= 0 AND evidence = 'message') AND evidence <> 'charge'
 )
 SELECT used.* FROM used
 ANTI JOIN operations.price_names USING ({_NAME}, snapshot_day)
@@ -197,7 +197,8 @@ def capture_snapshots(
 def unpriced_days(connection: duckdb.DuckDBPyConnection) -> list[date]:
     """Local days with events that have no price: to be built again when a price source has changed."""
     rows = connection.execute(
-        "SELECT DISTINCT day FROM priced_events WHERE pricing_status = 'unpriced' AND model <> '' ORDER BY day"
+        "SELECT DISTINCT day FROM priced_events WHERE pricing_status = 'unpriced' AND model <> '' "
+        "AND evidence <> 'charge' ORDER BY day"
     ).fetchall()
     return [row[0] for row in rows]
 

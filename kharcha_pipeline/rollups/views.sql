@@ -34,8 +34,8 @@ FROM daily_usage GROUP BY ALL;
 COMMENT ON VIEW monthly_usage IS 'Usage per calendar month of local days; otherwise the grain of daily_usage.';
 COMMENT ON COLUMN monthly_usage.month IS 'First day of the calendar month.';
 COMMENT ON COLUMN monthly_usage.source IS 'The agent.';
-COMMENT ON COLUMN monthly_usage.account IS 'Label of the log root or account of the recorded call, else empty.';
-COMMENT ON COLUMN monthly_usage.machine IS 'Label of the machine.';
+COMMENT ON COLUMN monthly_usage.account IS 'Label of the log root, account of the recorded call, or name of the vendor account; else empty.';
+COMMENT ON COLUMN monthly_usage.machine IS 'Label of the machine; empty for what belongs to a whole account.';
 COMMENT ON COLUMN monthly_usage.project IS 'Working directory as logged.';
 COMMENT ON COLUMN monthly_usage.provider IS 'Vendor of the model.';
 COMMENT ON COLUMN monthly_usage.model IS 'Model.';
@@ -54,11 +54,11 @@ COMMENT ON COLUMN monthly_usage.active_days IS 'Local days of the month with at 
 CREATE OR REPLACE VIEW hourly_usage AS
 SELECT
     date_trunc('hour', occurred_at) AS hour, day, source, provider, model, count(*) AS events,
-    sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens,
-    sum(cache_read_tokens)::BIGINT AS cache_read_tokens, sum(cache_write_5m_tokens)::BIGINT AS cache_write_5m_tokens,
-    sum(cache_write_1h_tokens)::BIGINT AS cache_write_1h_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens,
+    coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens, coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
+    coalesce(sum(cache_read_tokens), 0)::BIGINT AS cache_read_tokens, coalesce(sum(cache_write_5m_tokens), 0)::BIGINT AS cache_write_5m_tokens,
+    coalesce(sum(cache_write_1h_tokens), 0)::BIGINT AS cache_write_1h_tokens, coalesce(sum(reasoning_tokens), 0)::BIGINT AS reasoning_tokens,
     sum(cost_usd) AS cost_usd, count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced_events
-FROM priced_events WHERE evidence = 'message' GROUP BY 1, day, source, provider, model;
+FROM priced_events WHERE evidence <> 'aggregate' GROUP BY 1, day, source, provider, model;
 COMMENT ON VIEW hourly_usage IS 'Usage per hour (an instant: the start of the hour), local day, source, provider and model. Without sums that somebody else made, which have no hour.';
 COMMENT ON COLUMN hourly_usage.hour IS 'Start of the hour, an instant.';
 COMMENT ON COLUMN hourly_usage.day IS 'Local day in the reporting zone.';
@@ -88,7 +88,7 @@ SELECT
 FROM daily_usage GROUP BY day, account, model, endpoint;
 COMMENT ON VIEW usage_daily IS 'Usage per local day, account, model and endpoint: the grain of request recorders.';
 COMMENT ON COLUMN usage_daily.day IS 'Local day in the reporting zone.';
-COMMENT ON COLUMN usage_daily.account_name IS 'Label of the log root or account of the recorded call, else empty.';
+COMMENT ON COLUMN usage_daily.account_name IS 'Label of the log root, account of the recorded call, or name of the vendor account; else empty.';
 COMMENT ON COLUMN usage_daily.model_id IS 'Model.';
 COMMENT ON COLUMN usage_daily.endpoint IS 'API endpoint; empty for agent logs.';
 COMMENT ON COLUMN usage_daily.req_count IS 'Number of requests: billed responses, and recorded calls that failed or were broken off.';
@@ -120,7 +120,7 @@ COMMENT ON COLUMN token_usage.date IS 'Local day in the reporting zone.';
 COMMENT ON COLUMN token_usage.agent IS 'The agent: source in the other tables.';
 COMMENT ON COLUMN token_usage.provider IS 'Vendor of the model.';
 COMMENT ON COLUMN token_usage.model IS 'Model.';
-COMMENT ON COLUMN token_usage.machine IS 'Label of the machine.';
+COMMENT ON COLUMN token_usage.machine IS 'Label of the machine; empty for what belongs to a whole account.';
 COMMENT ON COLUMN token_usage."inputTokens" IS 'Sum of input_tokens: uncached prompt tokens.';
 COMMENT ON COLUMN token_usage."outputTokens" IS 'Sum of output_tokens less reasoningTokens.';
 COMMENT ON COLUMN token_usage."cacheReadTokens" IS 'Sum of cache_read_tokens.';

@@ -31,7 +31,7 @@ from kharcha_pipeline.records import (
     UsageRecord,
 )
 from kharcha_pipeline.sources.lines import Block, Rejects, blocks
-from kharcha_pipeline.sources.source import Place
+from kharcha_pipeline.sources.source import Place, Reasons
 from kharcha_pipeline.sources.values import (
     LARGEST_COUNT,
     MOST_VALUES,
@@ -170,6 +170,7 @@ class ClaudeCode:
         "`CLAUDE_CONFIG_DIR` (a comma-separated list) replaces both",
     )
     record_type = ClaudeRecord
+    reasons = Reasons()
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """Each configuration directory's `projects`; a listed directory may also be a `projects` itself."""

@@ -16,7 +16,7 @@ from kharcha_pipeline.locations import expanded
 from kharcha_pipeline.records import LogFile, Reading, SettledRecord
 from kharcha_pipeline.sources import codex_reading, codex_settlement
 from kharcha_pipeline.sources.codex_records import CodexRecord
-from kharcha_pipeline.sources.source import Place
+from kharcha_pipeline.sources.source import Place, Reasons
 
 
 class Codex:
@@ -31,6 +31,7 @@ class Codex:
         "`*.jsonl` saved from `codex exec --json` directly in such a directory that has neither sub-directory",
     )
     record_type: type[msgspec.Struct] = CodexRecord
+    reasons = Reasons()
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The session directories of every Codex home; active before archived, because active copies win."""

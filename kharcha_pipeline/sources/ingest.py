@@ -18,7 +18,7 @@ import msgspec
 
 from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, Reject, SettledAggregate, SettledRecord, UsageRecord
-from kharcha_pipeline.sources.source import Place
+from kharcha_pipeline.sources.source import Place, Reasons
 from kharcha_pipeline.sources.sqlite import FAILURES, read_live, read_snapshot
 
 NO_INBOX = "not an inbox"
@@ -90,6 +90,7 @@ class Ingest:
     variables: tuple[str, ...] = ()
     locations = ("`ingest.sqlite` in the data directory, written by `kharcha serve`",)
     record_type = IngestRow
+    reasons = Reasons(withdrawn="withdrawn by its sender")
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The inbox, and its `-wal`, which grows with every row."""

@@ -17,7 +17,7 @@ from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, SettledRecord
 from kharcha_pipeline.sources import kimi_context, kimi_settlement, kimi_wires
 from kharcha_pipeline.sources.kimi_records import KimiRecord
-from kharcha_pipeline.sources.source import Place, ReadingMode
+from kharcha_pipeline.sources.source import Place, ReadingMode, Reasons
 
 
 class Kimi:
@@ -31,6 +31,7 @@ class Kimi:
         "kimi-code: `~/.kimi-code/sessions`, moved by `KIMI_CODE_HOME`",
     )
     record_type = KimiRecord
+    reasons = Reasons()
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """Each root's `sessions` and the documents beside it; `imported_sessions` holds only copies."""

@@ -301,7 +301,7 @@ class _Landing:
         self.result.records_landed += len(new)
         by_source = self.result.records_by_source
         by_source[source.name] = by_source.get(source.name, 0) + len(new)
-        arrived = dict.fromkeys(map(family_of, new), "a better copy was found")
+        arrived = dict.fromkeys(map(family_of, new), source.reasons.changed)
         reasons = dict.fromkeys(families.dependents(arrived), "a related record was found") | arrived
         self.result.touched_days.update(settle(connection, families, reasons, self.destination))
 

@@ -35,7 +35,7 @@ from kharcha_pipeline.records import (
     UsageRecord,
 )
 from kharcha_pipeline.sources.lines import LONGEST_LINE
-from kharcha_pipeline.sources.source import Place
+from kharcha_pipeline.sources.source import Place, Reasons
 from kharcha_pipeline.sources.sqlite import FAILURES, read_snapshot
 from kharcha_pipeline.sources.values import (
     LARGEST_COUNT,
@@ -165,6 +165,7 @@ class OpenCode:
         "`OPENCODE_DB` names another database, absolute or within the directory",
     )
     record_type = OpenCodeUsage
+    reasons = Reasons()
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, str], _Session] = {}

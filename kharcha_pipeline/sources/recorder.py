@@ -16,7 +16,7 @@ import msgspec
 
 from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, Reject, SettledCall, UsageRecord
-from kharcha_pipeline.sources.source import Place
+from kharcha_pipeline.sources.source import Place, Reasons
 from kharcha_pipeline.sources.sqlite import FAILURES, read_live, read_snapshot
 
 FILE = "recorder.sqlite"
@@ -70,6 +70,7 @@ class Recorder:
     variables = ()
     locations = ("`recorder.sqlite` in the data directory, written by `kharcha_pipeline.recorder`",)
     record_type = RecordedCall
+    reasons = Reasons()
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:
         """The database of the data directory; a root is another such database, or the directory it is in."""

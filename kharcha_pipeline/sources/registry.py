@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kharcha_pipeline.sources.accounts import accounts
 from kharcha_pipeline.sources.claude_code import claude_code
 from kharcha_pipeline.sources.codex import codex
 from kharcha_pipeline.sources.ingest import ingest
@@ -10,4 +11,4 @@ from kharcha_pipeline.sources.opencode import opencode
 from kharcha_pipeline.sources.recorder import recorder
 from kharcha_pipeline.sources.source import Source
 
-SOURCES: tuple[Source, ...] = (claude_code, codex, opencode, kimi, recorder, ingest)
+SOURCES: tuple[Source, ...] = (claude_code, codex, opencode, kimi, recorder, ingest, accounts)

@@ -42,10 +42,7 @@ ORDER BY now.day, now.occurred_at, now.event_id;
 INSERT INTO event_changes (event_id, changed_at, subject, reason, before, after)
 SELECT
     event_id, now(), 'event',
-    CASE WHEN became.row IS NOT NULL THEN became.reason
-        WHEN was.row ->> 'evidence' = 'aggregate' THEN 'withdrawn by its sender'
-        ELSE 'found to be a copy of another response'
-    END,
+    CASE WHEN became.row IS NOT NULL THEN became.reason ELSE (SELECT any_value(withdrawn) FROM families_now) END,
     was.row, became.row
 FROM stale_rows AS was
 LEFT JOIN (

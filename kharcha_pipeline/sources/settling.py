@@ -18,7 +18,7 @@ import duckdb
 import msgspec
 
 from kharcha_pipeline.events.names import names
-from kharcha_pipeline.records import SettledAggregate, SettledCall, SettledRecord
+from kharcha_pipeline.records import SettledAggregate, SettledCall, SettledRecord, SettledVendorUsage
 from kharcha_pipeline.sources.families import Families
 from kharcha_pipeline.warehouse import ledger
 from kharcha_pipeline.warehouse.columns import handed_over
@@ -92,7 +92,8 @@ def _store_differences(
     ):
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE families_now AS "
-            "SELECT family_key, reason FROM reasons_given JOIN numbered_families USING (number)"
+            "SELECT family_key, reason, ? AS withdrawn FROM reasons_given JOIN numbered_families USING (number)",
+            [families.source.reasons.withdrawn],
         )
     connection.execute(_SETTLEMENT)
     changed = connection.execute("SELECT day FROM settled_now UNION SELECT day FROM settled_stale").fetchall()
@@ -213,6 +214,16 @@ _KINDS = {
         {"day": "day::DATE", **{name: name for name in ("machine", "responses", "reported_total_tokens")}},
         (*_CONTEXT_FIELDS, "source"),
         _RESPONSES.of_contexts | {"source": "source", "evidence": "'aggregate'"},
+    ),
+    SettledVendorUsage: _Kind(
+        _PLAIN_COLUMNS | {"day": "VARCHAR NULL", "responses": "BIGINT", "reported_total_tokens": "BIGINT NULL"},
+        {
+            "day": f"coalesce(settled_given.day::DATE, {_RESPONSES.of_events['day']})",
+            "machine": "''",  # account-wide: two hosts that poll one account must not double it
+            **{name: name for name in ("responses", "reported_total_tokens")},
+        },
+        (*_CONTEXT_FIELDS, *_CALL_FIELDS, "source", "evidence"),
+        {name: name for name in ("source", *_CALL_FIELDS, "evidence")},
     ),
 }
 """All records of a source are of one kind."""

@@ -28,6 +28,18 @@ class Place(NamedTuple):
     watched: tuple[str, ...] = ()
 
 
+class Reasons(NamedTuple):
+    """Why events of a source change that were known before, as `event_changes` states it.
+
+    Attributes:
+        changed: another value stands now.
+        withdrawn: nothing stands any more.
+    """
+
+    changed: str = "a better copy was found"
+    withdrawn: str = "found to be a copy of another response"
+
+
 class Source(Protocol):
     """An agent that leaves logs on disk. Adding an agent is one module with one such object."""
 
@@ -58,6 +70,11 @@ class Source(Protocol):
         Stored JSON is decoded with it for as long as the warehouse lives, so fields may be added with defaults but
         never renamed or removed.
         """
+        ...
+
+    @property
+    def reasons(self) -> Reasons:
+        """Why its events change that were known before."""
         ...
 
     def places(self, environment: Mapping[str, str], roots: Sequence[tuple[str, str]] = ()) -> list[Place]:

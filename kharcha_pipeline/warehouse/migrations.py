@@ -47,6 +47,7 @@ def _archive_raw_records(connection: duckdb.DuckDBPyConnection) -> None:
 MIGRATIONS: list[Migration] = [
     Migration(2, _sql("to_version_2.sql"), _archive_raw_records),
     Migration(3, _sql("to_version_3.sql")),
+    Migration(4, _sql("to_version_4.sql")),
 ]
 """In the order of their versions, without a gap. A released one is never changed."""
 

@@ -1,4 +1,4 @@
--- The tables of the warehouse, version 3. `main` is what analysts see in the published copy, `core` what its views of events
+-- The tables of the warehouse, version 4. `main` is what analysts see in the published copy, `core` what its views of events
 -- are made of; `raw` and `operations` stay here. Views are in files of their own: they hold nothing, and are made anew by
 -- every migration.
 -- Event-sized tables have no primary key or index: uniqueness comes from how rows are written, and is checked. So it is with
@@ -71,14 +71,14 @@ CREATE TABLE event_changes (
     change_id BIGINT NOT NULL DEFAULT nextval('event_change_ids'), event_id UUID NOT NULL, changed_at TIMESTAMPTZ NOT NULL,
     subject VARCHAR NOT NULL, reason VARCHAR NOT NULL, before JSON, after JSON
 );
-COMMENT ON TABLE event_changes IS 'Every change of an event that was already known: what it was, what it became, when and why.';
+COMMENT ON TABLE event_changes IS 'Every change of an event, or of what a vendor says of an account, that was already known: what it was, what it became, when and why.';
 COMMENT ON COLUMN event_changes.change_id IS 'Ascending number of the change.';
-COMMENT ON COLUMN event_changes.event_id IS 'The event that changed.';
+COMMENT ON COLUMN event_changes.event_id IS 'The event that changed, or the item_id of what a vendor said.';
 COMMENT ON COLUMN event_changes.changed_at IS 'When it changed in this warehouse.';
-COMMENT ON COLUMN event_changes.subject IS 'event (the event itself) or price (only what it costs).';
+COMMENT ON COLUMN event_changes.subject IS 'event (the event itself), price (only what it costs), or what a vendor said: vendor_event (of an account that does not count), report, period, invoice, limit or member.';
 COMMENT ON COLUMN event_changes.reason IS 'Why, as a fixed phrase.';
 COMMENT ON COLUMN event_changes.before IS 'The row before, as JSON; NULL when there was none.';
-COMMENT ON COLUMN event_changes.after IS 'The row after, as JSON; NULL when the event was found to be a copy of another one.';
+COMMENT ON COLUMN event_changes.after IS 'The row after, as JSON; NULL when the event was found to be a copy of another one, or is shown no longer.';
 
 CREATE TABLE session_usage (
     dedupe_key VARCHAR NOT NULL, source VARCHAR NOT NULL, session_id VARCHAR NOT NULL, provider VARCHAR NOT NULL,
@@ -117,9 +117,9 @@ CREATE TABLE daily_usage (
 );
 COMMENT ON TABLE daily_usage IS 'Usage per local day, source, account, machine, project, provider, model and endpoint.';
 COMMENT ON COLUMN daily_usage.day IS 'Local day in the reporting zone.';
-COMMENT ON COLUMN daily_usage.source IS 'The agent.';
-COMMENT ON COLUMN daily_usage.account IS 'Label of the log root or account of the recorded call, else empty.';
-COMMENT ON COLUMN daily_usage.machine IS 'Label of the machine.';
+COMMENT ON COLUMN daily_usage.source IS 'The agent, or the vendor''s product whose account shows it.';
+COMMENT ON COLUMN daily_usage.account IS 'Label of the log root, account of the recorded call, or name of the vendor account; else empty.';
+COMMENT ON COLUMN daily_usage.machine IS 'Label of the machine; empty for what belongs to a whole account.';
 COMMENT ON COLUMN daily_usage.project IS 'Working directory as logged.';
 COMMENT ON COLUMN daily_usage.provider IS 'Vendor of the model.';
 COMMENT ON COLUMN daily_usage.model IS 'Model.';

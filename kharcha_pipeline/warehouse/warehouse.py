@@ -26,11 +26,13 @@ from kharcha_pipeline.warehouse.migrations import FIRST_VERSION, keep_copy, migr
 _TABLES = (
     ("kharcha_pipeline.warehouse", "schema.sql"),
     ("kharcha_pipeline.pricing", "schema.sql"),
+    ("kharcha_pipeline.accounts", "tables.sql"),
 )
 _VIEWS = (
     ("kharcha_pipeline.events", "usage_events.sql"),
     ("kharcha_pipeline.pricing", "views.sql"),
     ("kharcha_pipeline.rollups", "views.sql"),
+    ("kharcha_pipeline.accounts", "views.sql"),
 )
 """Who declares tables and views, in order of creation. Each room keeps the SQL of the tables it alone writes."""
 

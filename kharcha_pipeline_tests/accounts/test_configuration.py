@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kharcha_pipeline.accounts.configuration import (
     SCHEMA_FILE,
@@ -94,6 +98,43 @@ def test_accounts_are_read_each_with_its_own_connectors_settings(tmp_path: Path)
 
 def test_an_empty_file_has_no_accounts(tmp_path: Path) -> None:
     assert loaded(tmp_path, "") == Configuration({}, (), tmp_path / "accounts.toml")
+
+
+SAID_IN_TOML = st.recursive(
+    st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=30)
+    | st.sampled_from(["env:KEY", "http://h:99999", "https://[", "* * * * *", "https://u:p@h", "file:\0", "~", "//"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def in_toml(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {in_toml(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(in_toml, value)) + "]"
+    return str(value) if isinstance(value, float) else json.dumps(value)
+
+
+@given(fields=st.dictionaries(st.sampled_from(["secret", *described(TinySettings)]), SAID_IN_TOML, max_size=4))
+def test_whatever_stands_in_a_field_is_a_setting_or_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, object]
+) -> None:
+    settings = {"connector": "tiny", "secret": "env:KEY"} | fields
+    lines = [f"{name} = {in_toml(value)}" for name, value in settings.items()]
+    directory = tmp_path_factory.getbasetemp()
+    try:
+        account = loaded(directory, "[accounts.team]\n" + "\n".join(lines)).accounts["team"]
+    except AccountsUsageError as error:
+        assert str(directory) in str(error)
+    else:
+        assert isinstance(account.settings, TinySettings)
+        with suppress(AccountsUsageError):
+            proxies_of(account, {"KEY": "http://u:p@h"})
 
 
 def test_without_a_file_the_sentence_shows_how_one_begins(tmp_path: Path) -> None:

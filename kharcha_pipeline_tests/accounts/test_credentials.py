@@ -113,7 +113,9 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
 
 
 def test_what_is_no_credential_is_refused(tmp_path: Path) -> None:
-    assert "No such file" in refusal("file:none.key", tmp_path)
+    assert "`kharcha accounts login` writes it" in refusal("file:none.key", tmp_path)
+    written(tmp_path / "taken", b"")
+    assert "cannot be read: Not a directory" in refusal("file:taken/inside", tmp_path)
     assert "is no file" in refusal("file:.", tmp_path)
     os.mkfifo(tmp_path / "pipe", 0o600)
     assert "is no file" in refusal("file:pipe", tmp_path)
@@ -121,7 +123,8 @@ def test_what_is_no_credential_is_refused(tmp_path: Path) -> None:
         written(tmp_path / "team.key", content)
         assert "is no credential" in refusal("file:team.key", tmp_path)
     assert "is no credential" in refusal("env:KEY", tmp_path, KEY=f"{CANARY}\r\nX-Other: 1")
-    assert "not a reference" in refusal(CANARY, tmp_path)
+    for text in (CANARY, f"file:{CANARY}\x00", f"keyring:{CANARY}\n", f"env:KEY\n{CANARY}", f"env:KEY-{CANARY}"):
+        assert "not a reference" in refusal(text, tmp_path)
 
 
 def test_from_the_keyring(tmp_path: Path, ring: Ring) -> None:

@@ -192,21 +192,25 @@ def test_a_broken_answer_through_a_proxy_is_retried_and_no_proxy_rests(
     assert rests(tmp_path, clock) == {}
 
 
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["http-proxy", "https-proxy"])
 def test_through_tunnels_encryption_reaches_the_vendor_itself(
-    clock: TurnedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: TurnedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
 ) -> None:
     trusted, context = server_context(tmp_path / "certificates")
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     reference = {"PROXY": ""}
-    with VendorServer(good, clock, tls=context) as server, ProxyServer("asks", credentials=("me", PASSWORD)) as proxy:
-        reference["PROXY"] = proxy.url.replace("http://", f"http://me:{PASSWORD}@")
+    with (
+        VendorServer(good, clock, tls=context) as server,
+        ProxyServer("asks", credentials=("me", PASSWORD), tls=context if is_encrypted else None) as proxy,
+    ):
+        reference["PROXY"] = proxy.url.replace("://", f"://me:{PASSWORD}@")
         with session(server.url, clock, tmp_path, proxies=("env:PROXY",), environment=reference) as transport:
             assert transport.send(MEMBERS).status == 200
             assert transport.send(MEMBERS).status == 200
         assert [received.via for received in server.log] == ["asks", "asks"]
         assert "proxy-authorization" not in server.log[0].headers
         assert proxy.targets[0] == server.url.removeprefix("https://")
-        reference["PROXY"] = proxy.url.replace("http://", "http://me:wrong@")
+        reference["PROXY"] = proxy.url.replace("://", "://me:wrong@")
         with (
             session(server.url, clock, tmp_path, proxies=("env:PROXY",), environment=reference) as transport,
             pytest.raises(ProxiesDown, match="by the last one the vendor was not reached: the proxy refused"),

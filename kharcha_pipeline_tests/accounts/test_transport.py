@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
+import threading
 import traceback
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kharcha_pipeline.accounts.connector import Answer, Request
 from kharcha_pipeline.accounts.failures import (
@@ -300,6 +304,48 @@ def test_what_is_no_json_is_accepted_where_the_request_asks_for_it(clock: Turned
         with pytest.raises(SessionExpired):
             transport.send(Request(path="/page", headers=accept))
     assert server.log[0].headers["accept"] == "text/csv"
+
+
+HEADS = st.sampled_from(
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, br, zstd\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nLocation: https://[\r\nContent-Type: ;;=\xff\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
+        b"HTTP/1.1 429 No\r\nRetry-After: Mon, 99\r\nDate: yesterday\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/0.9 999 \r\n\r\n",
+    ]
+)
+
+
+@given(head=HEADS, body=st.binary(max_size=64) | st.sampled_from([b"5\r\n[1,2]\r\n0\r\n\r\n", b'{"a": [1.5e9]}']))
+def test_whatever_a_server_sends_is_an_answer_or_a_failure(
+    tmp_path_factory: pytest.TempPathFactory, head: bytes, body: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(head + body)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        limits = Limits(attempts=1, read_seconds=5.0, answer_seconds=5.0)
+        with session(address, TurnedClock(), tmp_path_factory.getbasetemp() / "any", limits=limits) as transport:
+            try:
+                assert 200 <= transport.send(MEMBERS).status < 300
+            except Failure as failure:
+                assert str(failure).endswith(".")
+                assert failure.__context__ is None
+        thread.join()
 
 
 # ---- the credential

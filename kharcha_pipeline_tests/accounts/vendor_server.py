@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -222,7 +222,7 @@ class VendorServer:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._scheme = "https" if tls else "http"
-        self._server = _Listening(("127.0.0.1", 0), self._handler(), tls)
+        self._server = _Serving(("127.0.0.1", 0), self._handler(), tls)
 
     @property
     def url(self) -> str:
@@ -340,12 +340,15 @@ class VendorServer:
                 return
 
 
-class _Listening(ThreadingHTTPServer):
+class _Serving(socketserver.ThreadingTCPServer):
+    """A thread for each connection, encrypted where there is a certificate."""
+
     daemon_threads = True
     block_on_close = False
+    allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], handler: Any, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: tuple[str, int], handler: Any, tls: ssl.SSLContext | None) -> None:
         self._tls = tls
         super().__init__(address, handler)
 
@@ -411,6 +414,8 @@ class ProxyServer:
         name: str,
         mode: Literal["ok", "refuse_407", "reset", "delay"] = "ok",
         credentials: tuple[str, str] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self.mode = mode
@@ -424,12 +429,13 @@ class ProxyServer:
                 with suppress(OSError):
                     proxy._carry(self)
 
-        self._server = _Carrying(("127.0.0.1", 0), Handler)
+        self._scheme = "https" if tls else "http"
+        self._server = _Serving(("127.0.0.1", 0), Handler, tls)
 
     @property
     def url(self) -> str:
         """Its address, without a name or a password."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -495,15 +501,6 @@ class ProxyServer:
                 yield vendor
             finally:
                 del _BROUGHT_BY[near]
-
-
-class _Carrying(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
 
 
 def _pumped(handler: socketserver.StreamRequestHandler, vendor: socket.socket) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from kharcha_pipeline.accounts.cycle import AT_ONCE_PER_VENDOR
+from kharcha_pipeline.assets.vendor_accounts import POLLS, VENDOR
 from kharcha_pipeline.automation.home import HomeError, dagster_home, prepare_home
 
 
@@ -42,7 +44,10 @@ def test_our_settings_are_dagster_s_settings(tmp_path: Path, monkeypatch: pytest
     with dg.DagsterInstance.get() as instance:
         queue = instance.get_concurrency_config().run_queue_config
         assert queue is not None
-        assert queue.max_concurrent_runs == 2
+        assert queue.max_concurrent_runs == 5
+        polls, vendors = queue.tag_concurrency_limits
+        assert polls == {"key": POLLS, "limit": 3}  # so that two runs are always left for the days
+        assert vendors == {"key": VENDOR, "value": {"applyLimitPerUniqueValue": True}, "limit": AT_ONCE_PER_VENDOR}
         assert instance.get_settings("telemetry") == {"enabled": False}
         assert instance.get_settings("freshness") == {"enabled": True}
         assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 2)

@@ -103,6 +103,22 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("model_raw", "expected"),
+    [
+        ("claude-4.5-sonnet", Names("anthropic", "claude-sonnet-4-5", "cursor")),
+        ("Claude 4.5 Sonnet", Names("anthropic", "claude-sonnet-4-5", "cursor")),
+        ("GPT-5 High", Names("openai", "gpt-5-high", "cursor")),
+        ("gpt-5-fast", Names("openai", "gpt-5", "cursor", "fast")),
+        ("composer-1", Names("cursor", "composer-1", "")),
+        ("default", Names("cursor", "default", "")),
+        ("auto", Names("cursor", "auto", "")),
+    ],
+)
+def test_a_vendor_s_account_is_the_route_of_what_others_make(model_raw: str, expected: Names) -> None:
+    assert names("accounts", "cursor", model_raw) == expected
+
+
 @pytest.mark.parametrize(("source", "provider_raw", "model_raw", "expected"), CASES)
 def test_names_come_from_syntax(source: str, provider_raw: str, model_raw: str, expected: Names) -> None:
     assert names(source, provider_raw, model_raw) == expected

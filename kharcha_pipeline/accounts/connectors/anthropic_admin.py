@@ -7,7 +7,7 @@ legacy since October 2026; they go on, need no beta header, and have no limit on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,15 @@ from kharcha_pipeline.accounts.connector import (
     Session,
     Window,
 )
-from kharcha_pipeline.accounts.cursor_pages import expired_cursor, following, read_cursor_pages
+from kharcha_pipeline.accounts.connectors.keys import check_key
+from kharcha_pipeline.accounts.cursor_pages import (
+    each,
+    expired_cursor,
+    following,
+    listed,
+    read_cursor_pages,
+    required_objects,
+)
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Failure, Misconfigured
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow, VendorItem
 from kharcha_pipeline.accounts.values import Fields, document, drifted
@@ -45,6 +53,9 @@ MESSAGES_GROUPING = (
 
 COST_GROUPING = ("description", "workspace_id")
 
+_ALWAYS_TOLD = frozenset({"api_key_id", "description", "model", "service_tier", "workspace_id"})
+"""Dimensions that every row has had from the beginning, be it as null; without them it is another report."""
+
 _MESSAGES = "/v1/organizations/usage_report/messages"
 _COST = "/v1/organizations/cost_report"
 _CLAUDE_CODE = "/v1/organizations/usage_report/claude_code"
@@ -52,12 +63,16 @@ _SPEND_LIMITS = "/v1/organizations/spend_limits/effective"
 _ORGANIZATION = "/v1/organizations/me"
 _USERS = "/v1/organizations/users"
 
-_USAGE = Resource("usage", "report", span=timedelta(days=31))
-_COSTS = Resource("costs", "report", span=timedelta(days=31))
+_WEEK = timedelta(days=7)  # a large organization has thousands of rows a day
+_USAGE = Resource("usage", "report", span=_WEEK)
+_COSTS = Resource("costs", "report", span=_WEEK)
 _ACCOUNT = Resource("account", "member", every=timedelta(days=1))
 _MEMBERS = Resource("members", "member", every=timedelta(days=1), is_optional=True)
 _LIMITS = Resource("limits", "limit", every=timedelta(hours=6), is_optional=True)
 _CLAUDE = Resource("claude-code", "report", span=timedelta(days=1), lag=timedelta(hours=1), is_optional=True)
+
+
+RowOf = Callable[[Window, Fields, Sequence[str]], ReportRow]
 
 
 class AnthropicAdminSettings(
@@ -94,11 +109,7 @@ class AnthropicAdmin:
 
     def authorization(self, secret: str, settings: AnthropicAdminSettings) -> Mapping[str, str]:
         """The Admin key in its own header, or the token of an organization's sign-in as a bearer."""
-        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise AccountsUsageError(
-                "The secret of an anthropic-admin account cannot be a key: it is empty, or holds blanks or other "
-                "characters that no key has. Check what the reference leads to."
-            )
+        check_key(secret, self.name)
         if secret.startswith("sk-ant-api"):
             raise AccountsUsageError(
                 "The secret of an anthropic-admin account is an ordinary API key. Usage and costs need an Admin key "
@@ -148,7 +159,7 @@ class AnthropicAdmin:
             return read_cursor_pages(session, first, _following_spend_limits)
         if resource == _MEMBERS:
             first = Request(path=_USERS, query=(("limit", "1000"),))
-            return read_cursor_pages(session, first, following("last_id"), parameter="after_id", contents=_ids)
+            return read_cursor_pages(session, first, following("last_id"), parameter="after_id", contents=each("id"))
         return [session.send(Request(path=_ORGANIZATION))]
 
     def normalize(
@@ -186,20 +197,11 @@ def _read_buckets(session: Session, path: str, grouping: Sequence[str], window: 
             ("starting_at", instant_text(days.from_ms)),
             ("ending_at", instant_text(days.until_ms)),
             ("bucket_width", "1d"),
-            ("limit", "31"),
+            ("limit", str(_WEEK.days)),
             *(("group_by[]", name) for name in grouping),
         ),
     )
-    return read_cursor_pages(session, first, following("next_page"), contents=_begins)
-
-
-def _begins(answer: Answer) -> list[str]:
-    """The begins of the buckets on a page: one bucket is never on two."""
-    return [bucket.text("starting_at") for bucket in _data(answer, Counter())]
-
-
-def _ids(answer: Answer) -> list[str]:
-    return [row.text("id") for row in _data(answer, Counter())]
+    return read_cursor_pages(session, first, following("next_page"), contents=each("starting_at"))
 
 
 def _following_spend_limits(answer: Answer) -> str | None:
@@ -209,34 +211,24 @@ def _following_spend_limits(answer: Answer) -> str | None:
 # ----------------------------------------------------------------------------------------------- understanding
 
 
-def _data(answer: Answer, notes: Counter[str], *, where: str = "") -> list[Fields]:
-    page = document(answer, notes)
-    page.require("data")
-    rows = page.objects("data", where or f"a row of {answer.request.path}")
-    if rows is None:
-        raise drifted(page.where, '"data" is null', None)
-    page.finish("has_more", "next_page", "first_id", "last_id")
-    return rows
-
-
 def _bucket_rows(
-    answers: Sequence[Answer], grouping: Sequence[str], row_of: Any, notes: Counter[str]
+    answers: Sequence[Answer], grouping: Sequence[str], row_of: RowOf, notes: Counter[str]
 ) -> list[ReportRow]:
     rows = []
     for answer in answers:
-        for bucket in _data(answer, notes, where=f"a bucket of {answer.request.path}"):
+        for bucket in listed(answer, notes, f"a bucket of {answer.request.path}"):
             bucket.require("starting_at", "ending_at", "results")
             at_ms, until_ms = bucket.instant("starting_at"), bucket.instant("ending_at")
             day = day_bucket(bucket, at_ms, until_ms)
-            results = bucket.objects("results", f"a row of {answer.request.path}")
+            results = required_objects(bucket, "results", f"a row of {answer.request.path}")
             bucket.finish()
-            rows += [row_of(day, fields, grouping) for fields in results or ()]
+            rows += [row_of(day, fields, grouping) for fields in results]
     return rows
 
 
 def _dimensions(fields: Fields, grouping: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Names and values; the vendor's null (the Console for a key, the default workspace) becomes `''`."""
-    fields.require(*grouping)
+    fields.require(*(name for name in grouping if name in _ALWAYS_TOLD))
     return tuple((name, fields.text(name)) for name in sorted(grouping))
 
 
@@ -287,7 +279,7 @@ def _cost_row(day: Window, fields: Fields, grouping: Sequence[str]) -> ReportRow
 def _claude_code_rows(answers: Sequence[Answer], notes: Counter[str]) -> list[ReportRow]:
     rows = []
     for answer in answers:
-        for record in _data(answer, notes, where=f"a record of {answer.request.path}"):
+        for record in listed(answer, notes, f"a record of {answer.request.path}"):
             rows += _claude_code_record(record)
     return rows
 
@@ -318,7 +310,7 @@ def _claude_code_record(record: Fields) -> list[ReportRow]:
                 **shared,
             )
         )
-    for used in record.objects("model_breakdown") or ():
+    for used in required_objects(record, "model_breakdown"):
         used.require("model", "tokens")
         model = used.text("model")
         tokens = used.object("tokens")
@@ -367,7 +359,7 @@ def _spend_limits(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
     limits: list[Limit] = []
     rejects: list[str] = []
     for answer in answers:
-        for row in _data(answer, notes):
+        for row in listed(answer, notes):
             row.require("actor", "amount", "currency", "period", "period_to_date_spend")
             actor = row.object("actor")
             subject = (actor.text("user_id") or actor.text("scoped_api_key_id")) if actor else ""
@@ -377,9 +369,10 @@ def _spend_limits(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
                 )
                 continue
             spent = row.cents("period_to_date_spend")
+            period = row.text("period")
             limits.append(
                 Limit(
-                    name=f"spending limit, {row.text('period')}",
+                    name=f"spending limit, {period}" if period else "spending limit",
                     subject=subject,
                     user=actor.text("email_address") if actor else "",
                     limit_usd=row.cents("amount"),
@@ -394,7 +387,7 @@ def _spend_limits(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
 def _users(answers: Sequence[Answer], notes: Counter[str]) -> list[Member]:
     members = []
     for answer in answers:
-        for row in _data(answer, notes):
+        for row in listed(answer, notes):
             row.require("id", "email", "role")
             members.append(
                 Member(member_id=_id(row), user=row.text("email"), name=row.text("name"), role=row.text("role"))

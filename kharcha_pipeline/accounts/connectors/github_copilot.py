@@ -24,7 +24,8 @@ from kharcha_pipeline.accounts.connector import (
     Session,
     Window,
 )
-from kharcha_pipeline.accounts.cursor_pages import read_cursor_pages
+from kharcha_pipeline.accounts.connectors.keys import check_key
+from kharcha_pipeline.accounts.cursor_pages import listed, read_cursor_pages
 from kharcha_pipeline.accounts.failures import (
     AccountsUsageError,
     Denied,
@@ -60,6 +61,7 @@ _CREDITS = Resource(
     lookback=timedelta(days=5),
     deep_lookback=timedelta(days=36),  # this month, and the one before until its 5th day
     history=timedelta(days=180),
+    retention=timedelta(days=720),  # 24 months are documented
 )
 _REQUESTS = _CREDITS._replace(name="premium-requests", is_optional=True)
 _PERIODS = Resource(
@@ -69,6 +71,7 @@ _PERIODS = Resource(
     lookback=timedelta(days=36),
     deep_lookback=timedelta(days=36),
     history=timedelta(days=365),
+    retention=timedelta(days=720),
     alignment="month",
 )
 _BUDGETS = Resource("budgets", "limit", is_optional=True)
@@ -125,11 +128,7 @@ class GitHubCopilot:
 
     def authorization(self, secret: str, settings: GitHubCopilotSettings) -> Mapping[str, str]:
         """The token as a bearer, and the version of the formats."""
-        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise AccountsUsageError(
-                "The secret of a github-copilot account cannot be a token: it is empty, or holds blanks or other "
-                "characters that no token has. Check what the reference leads to."
-            )
+        check_key(secret, self.name)
         if settings.level == "enterprise" and secret.startswith("github_pat_"):
             raise AccountsUsageError(
                 "The billing of an enterprise cannot be read with a fine-grained token. Make a classic one (ghp_…) "
@@ -374,12 +373,8 @@ def _total(items: Sequence[Fields], name: str) -> Decimal | None:
 
 
 def _budgets(answer: Answer, notes: Counter[str]) -> list[Limit]:
-    page = document(answer, notes)
-    page.require("budgets")
-    budgets = page.objects("budgets", "a budget")
-    if budgets is None:
-        raise drifted(page.where, '"budgets" is null', None)
-    page.finish("has_next_page", "total_count", "user", "effective_budget")
+    known = ("has_next_page", "total_count", "user", "effective_budget")
+    budgets = listed(answer, notes, "a budget", name="budgets", passed_over=known)
     limits = []
     for budget in budgets:
         budget.require("id", "budget_scope", "budget_amount", "prevent_further_usage")
@@ -397,7 +392,14 @@ def _budgets(answer: Answer, notes: Counter[str]) -> list[Limit]:
                 is_allowed=None if is_stopping is None else not is_stopping,
             )
         )
-        budget.finish("budget_type", "budget_scope", "budget_alerting", "created_at", "budget_product_skus")
+        budget.finish(
+            "budget_type",
+            "budget_scope",
+            "budget_entity_name",
+            "budget_alerting",
+            "created_at",
+            "budget_product_skus",
+        )
     return limits
 
 
@@ -406,9 +408,7 @@ def _seats(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
     members: dict[str, Member] = {}
     rejects: list[str] = []
     for answer in answers:
-        page = document(answer, notes)
-        page.require("seats")
-        for seat in page.objects("seats", "a seat") or ():
+        for seat in listed(answer, notes, "a seat", name="seats", passed_over=("total_seats",)):
             seat.require("assignee")
             person = seat.object("assignee")
             known = person.text("id") if person else ""
@@ -418,7 +418,6 @@ def _seats(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
             members[known] = Member(
                 member_id=known, user=person.text("login"), role="seat", plan=seat.text("plan_type")
             )
-        page.finish("total_seats")
     return Normalized(list(members.values()), dict(notes), rejects)
 
 

@@ -23,7 +23,15 @@ from kharcha_pipeline.accounts.connector import (
     Session,
     Window,
 )
-from kharcha_pipeline.accounts.cursor_pages import expired_cursor, following, read_cursor_pages
+from kharcha_pipeline.accounts.connectors.keys import check_key
+from kharcha_pipeline.accounts.cursor_pages import (
+    each,
+    expired_cursor,
+    following,
+    listed,
+    read_cursor_pages,
+    required_objects,
+)
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Failure
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow, VendorItem
 from kharcha_pipeline.accounts.values import Fields, document, drifted
@@ -82,8 +90,9 @@ OTHER_USAGE = (
 COST_GROUPING = ("api_key_id", "line_item", "project_id")
 """Not by user: the vendor refuses that beside projects for some organizations and times."""
 
-_COMPLETIONS = Resource("completions", "report", span=timedelta(days=31))
-_COSTS = Resource("costs", "report", span=timedelta(days=31), lookback=timedelta(days=7))
+_WEEK = timedelta(days=7)  # a large organization has thousands of rows a day
+_COMPLETIONS = Resource("completions", "report", span=_WEEK)
+_COSTS = Resource("costs", "report", span=_WEEK, lookback=timedelta(days=7))
 _LIMIT = Resource("limits", "limit", every=timedelta(hours=6), is_optional=True)
 _MEMBERS = Resource("members", "member", every=timedelta(days=1), is_optional=True)
 _REPORTS = {
@@ -130,11 +139,7 @@ class OpenAIOrganization:
 
     def authorization(self, secret: str, settings: OpenAIOrganizationSettings) -> Mapping[str, str]:
         """The Admin key as a bearer."""
-        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise AccountsUsageError(
-                "The secret of an openai-organization account cannot be a key: it is empty, or holds blanks or other "
-                "characters that no key has. Check what the reference leads to."
-            )
+        check_key(secret, self.name)
         if secret.startswith(("sk-proj-", "sk-svcacct-")):
             raise AccountsUsageError(
                 "The secret of an openai-organization account is a project's key. Usage and costs need an Admin key "
@@ -168,7 +173,7 @@ class OpenAIOrganization:
             return [session.send(Request(path=_SPEND_LIMIT))]
         if resource == _MEMBERS:
             first = Request(path=_USERS, query=(("limit", "100"),))
-            return read_cursor_pages(session, first, following("last_id"), parameter="after", contents=_ids)
+            return read_cursor_pages(session, first, following("last_id"), parameter="after", contents=each("id"))
         if resource == _COSTS:
             return _read_buckets(session, _COSTS_PATH, COST_GROUPING, window)
         report = _REPORTS[resource]
@@ -208,47 +213,28 @@ def _read_buckets(session: Session, path: str, grouping: Sequence[str], window: 
             ("start_time", str(days.from_ms // 1000)),
             ("end_time", str(days.until_ms // 1000)),
             ("bucket_width", "1d"),
-            ("limit", "31"),
+            ("limit", str(_WEEK.days)),
             # With brackets, as OpenAI's own clients send lists.
             *(("group_by[]", name) for name in grouping),
         ),
     )
-    return read_cursor_pages(session, first, following("next_page"), contents=_begins)
-
-
-def _begins(answer: Answer) -> list[str]:
-    """The begins of the buckets on a page: one bucket is never on two."""
-    return [bucket.text("start_time") for bucket in _data(answer, Counter(), "")]
-
-
-def _ids(answer: Answer) -> list[str]:
-    return [row.text("id") for row in _data(answer, Counter(), "")]
+    return read_cursor_pages(session, first, following("next_page"), contents=each("start_time"))
 
 
 # ----------------------------------------------------------------------------------------------- understanding
-
-
-def _data(answer: Answer, notes: Counter[str], where: str) -> list[Fields]:
-    page = document(answer, notes)
-    page.require("data")
-    rows = page.objects("data", where or f"a row of {answer.request.path}")
-    if rows is None:
-        raise drifted(page.where, '"data" is null', None)
-    page.finish("object", "has_more", "next_page", "first_id", "last_id")
-    return rows
 
 
 def _results(answers: Sequence[Answer], notes: Counter[str]) -> list[tuple[Window, Fields]]:
     """Every row with its day."""
     found = []
     for answer in answers:
-        for bucket in _data(answer, notes, f"a bucket of {answer.request.path}"):
+        for bucket in listed(answer, notes, f"a bucket of {answer.request.path}"):
             bucket.require("start_time", "end_time", "results")
             at_ms, until_ms = bucket.seconds("start_time"), bucket.seconds("end_time")
             day = day_bucket(bucket, at_ms, until_ms)
-            rows = bucket.objects("results", f"a row of {answer.request.path}")
+            rows = required_objects(bucket, "results", f"a row of {answer.request.path}")
             bucket.finish("object")
-            found += [(day, fields) for fields in rows or ()]
+            found += [(day, fields) for fields in rows]
     return found
 
 
@@ -353,7 +339,9 @@ def _spend_limit(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
         if limit.text("currency").upper() != "USD":
             rejects.append("a spend limit in another currency than USD")
             continue
-        limits.append(Limit(name=f"hard limit, {limit.text('interval')}", limit_usd=limit.cents("threshold_amount")))
+        interval = limit.text("interval")
+        name = f"hard limit, {interval}" if interval else "hard limit"
+        limits.append(Limit(name=name, limit_usd=limit.cents("threshold_amount")))
         limit.finish("object", "enforcement")
     return Normalized(limits, dict(notes), rejects, is_suspicious=bool(rejects))
 
@@ -361,7 +349,7 @@ def _spend_limit(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
 def _users(answers: Sequence[Answer], notes: Counter[str]) -> list[Member]:
     members = []
     for answer in answers:
-        for row in _data(answer, notes, ""):
+        for row in listed(answer, notes):
             row.require("id")
             known = row.text("id")
             if not known:

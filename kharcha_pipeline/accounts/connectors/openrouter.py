@@ -21,12 +21,14 @@ from kharcha_pipeline.accounts.connector import (
     Session,
     Window,
 )
-from kharcha_pipeline.accounts.failures import AccountsUsageError, Failure
+from kharcha_pipeline.accounts.connectors.keys import check_key
+from kharcha_pipeline.accounts.cursor_pages import listed
+from kharcha_pipeline.accounts.failures import Failure
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow
 from kharcha_pipeline.accounts.values import Fields, document, drifted, exact_sum
 
-KEPT_DAYS = 30
-"""The vendor tells of so many complete days."""
+KEPT = timedelta(days=30)
+"""The vendor tells of so many complete days: of none that still runs, and of none before."""
 
 GROUPING = ("endpoint_id", "model_permaslug", "provider_name")
 
@@ -38,8 +40,9 @@ _ACTIVITY = Resource(
     "activity",
     "report",
     span=timedelta(days=1),
-    deep_lookback=timedelta(days=KEPT_DAYS - 1),
-    history=timedelta(days=KEPT_DAYS - 1),
+    history=KEPT,
+    retention=KEPT + timedelta(days=1),  # counted from within the running day
+    lag=timedelta(days=1),
 )
 _CREDITS = Resource("credits", "limit")
 _KEY = Resource("key", "limit")
@@ -71,11 +74,7 @@ class OpenRouter:
 
     def authorization(self, secret: str, settings: OpenRouterSettings) -> Mapping[str, str]:
         """The key as a bearer."""
-        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise AccountsUsageError(
-                "The secret of an openrouter account cannot be a key: it is empty, or holds blanks or other "
-                "characters that no key has. Check what the reference leads to."
-            )
+        check_key(secret, self.name)
         return {"authorization": f"Bearer {secret}"}
 
     def expires_ms(self, secret: str) -> int | None:
@@ -103,7 +102,7 @@ class OpenRouter:
         return [
             session.send(Request(path=_ACTIVITY_PATH, query=(("date", date_text(day)),)))
             for day in days_in(window)
-            if today - KEPT_DAYS * DAY_MS <= day < today
+            if today - KEPT.days * DAY_MS <= day < today
         ]
 
     def normalize(
@@ -125,13 +124,8 @@ OPENROUTER = OpenRouter()
 
 
 def _activity(answer: Answer, notes: Counter[str]) -> list[ReportRow]:
-    page = document(answer, notes)
-    page.require("data")
-    found = page.objects("data", "a row of the activity")
-    if found is None:
-        raise drifted(page.where, '"data" is null', None)
-    page.finish()
-    return [row for fields in found for row in _activity_rows(fields)]
+    rows = listed(answer, notes, "a row of the activity", passed_over=())
+    return [row for fields in rows for row in _activity_rows(fields)]
 
 
 def _activity_rows(fields: Fields) -> list[ReportRow]:

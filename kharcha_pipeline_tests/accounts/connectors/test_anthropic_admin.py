@@ -12,6 +12,7 @@ from kharcha_pipeline.accounts.connector import Window
 from kharcha_pipeline.accounts.connectors.anthropic_admin import ANTHROPIC_ADMIN, MESSAGES_GROUPING
 from kharcha_pipeline.accounts.failures import (
     AccountsUsageError,
+    DeadlinePassed,
     Denied,
     Drifted,
     Inconsistent,
@@ -168,7 +169,7 @@ def test_lists_are_sent_with_brackets_and_the_running_day_is_asked_for_whole(acc
         ("starting_at", "2026-11-20T00:00:00Z"),
         ("ending_at", "2026-11-21T00:00:00Z"),
         ("bucket_width", "1d"),
-        ("limit", "31"),
+        ("limit", "7"),
         *(("group_by[]", name) for name in MESSAGES_GROUPING),
     ]
 
@@ -197,6 +198,12 @@ def test_zero_events_are_a_success(account: Reading) -> None:
 
 def test_an_empty_object_is_no_empty_report(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.reshape = lambda path, content: {}
+    with pytest.raises(Drifted):
+        account.answers("usage", WEEK)
+
+
+def test_answer_without_content_is_no_empty_report(account: Reading) -> None:
+    account.server.faults.append(Fault(MESSAGES, Reply(204)))
     with pytest.raises(Drifted):
         account.answers("usage", WEEK)
 
@@ -252,6 +259,16 @@ def test_same_page_returned_for_ever(account: Reading, vendor: AnthropicVendor) 
     assert len(account.server.log) == 2
 
 
+def test_pages_that_never_end(account: Reading) -> None:
+    """Each with a cursor of its own, and nothing on it."""
+    account.server.answer = lambda received: Reply(
+        200, {"data": [], "has_more": True, "next_page": f"page_{len(account.server.log)}"}
+    )
+    with pytest.raises(DeadlinePassed):  # the rate ends it before the guard on pages does
+        account.answers("usage", WEEK)
+    assert len(account.server.log) == 60
+
+
 def test_more_is_promised_without_a_way_to_it(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.reshape = lambda path, content: {**content, "has_more": True, "next_page": None}
     with pytest.raises(Inconsistent):
@@ -305,6 +322,27 @@ def test_rows_outside_the_window_are_dropped_and_counted(account: Reading, vendo
     normalized = ANTHROPIC_ADMIN.normalize(account.settings, account.resource("usage"), YESTERDAY, answers)
     assert [row.output_tokens for row in normalized.items] == [1]
     assert normalized.notes["outside the window"] == 3
+
+
+def test_bucket_on_the_boundary_of_two_windows_is_in_one_of_them(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(TODAY - day * DAY_MS, output_tokens=day) for day in (1, 2, 3)]
+    for begin in (3, 2, 1):
+        window = Window(TODAY - begin * DAY_MS, TODAY - (begin - 1) * DAY_MS)
+        assert [row.output_tokens for row in account.items("usage", window)] == [begin]
+        account.poll("usage", window)
+    assert len(standing(account.store, "report")) == 3
+
+
+def test_two_records_that_look_alike_stay_two(account: Reading, vendor: AnthropicVendor) -> None:
+    """What tells them apart is no part of the key, or is not told at all: both amounts count."""
+    vendor.claude_code = [claude_code(YESTERDAY.from_ms, "asha@example.com") for _ in range(3)]
+    vendor.claude_code[2].visible_from_ms = account.clock.now_ms() + HOUR_MS
+    inserted = []
+    for _ in range(3):
+        applied = account.poll("claude-code", YESTERDAY)
+        inserted.append((applied.inserted, applied.changed, applied.vanished))
+        account.clock.advance(3600)
+    assert inserted == [(4, 0, 0), (2, 0, 0), (0, 0, 0)]
 
 
 def test_same_answer_twice_changes_nothing(account: Reading, vendor: AnthropicVendor) -> None:
@@ -365,6 +403,16 @@ def rows_reshaped(change: Any) -> Any:
     return reshape
 
 
+def test_renamed_begin_of_buckets_is_a_drift_and_no_shift(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.reshape = lambda path, content: {
+        **content,
+        "data": [{"begins_at": bucket.pop("starting_at"), **bucket} for bucket in content["data"]],
+    }
+    with pytest.raises(Drifted):
+        account.answers("usage", WEEK)
+    assert len(account.server.log) == 1
+
+
 def test_new_field_is_ignored_and_reported_once_a_field(account: Reading, vendor: AnthropicVendor) -> None:
     vendor.messages = [used(YESTERDAY.from_ms, model=model, output_tokens=1) for model in ("a", "b")]
     vendor.reshape = rows_reshaped(lambda row: {**row, "thinking_tokens": 5})
@@ -417,6 +465,27 @@ def test_changed_shape_rejects_the_window(change: Any, account: Reading, vendor:
     with pytest.raises(Drifted) as caught:
         account.normalized("usage", YESTERDAY)
     assert "PRIVATE" not in f"{caught.value} {caught.value.sample}"
+
+
+def test_null_instead_of_rows_is_not_taken_for_no_rows(account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(YESTERDAY.from_ms, output_tokens=17)]
+    account.poll("usage", YESTERDAY)
+    account.clock.advance(3600)
+    vendor.reshape = lambda path, content: {
+        **content,
+        "data": [{**bucket, "results": None} for bucket in content["data"]],
+    }
+    with pytest.raises(Drifted):
+        account.poll("usage", YESTERDAY)
+    assert len(standing(account.store, "report")) == 1
+
+
+@pytest.mark.parametrize("name", ["account_id", "service_account_id", "inference_geo", "context_window"])
+def test_younger_dimension_that_is_left_out_is_empty(name: str, account: Reading, vendor: AnthropicVendor) -> None:
+    vendor.messages = [used(YESTERDAY.from_ms, output_tokens=17)]
+    vendor.reshape = rows_reshaped(lambda row: {other: value for other, value in row.items() if other != name})
+    (row,) = account.items("usage", YESTERDAY)
+    assert dimensions(row)[name] == ""
 
 
 @pytest.mark.parametrize("begin", [1_795_046_400, 1_795_046_400_000, "1970-01-21T18:37:26Z", "2026-11-19T05:00:00Z"])
