@@ -10,7 +10,7 @@ import pytest
 
 from kharcha_pipeline.accounts.clock import HOUR_MS
 from kharcha_pipeline_tests.accounts.cursor_team import YESTERDAY, Team
-from kharcha_pipeline_tests.accounts.cursor_vendor import LEFT_OUT
+from kharcha_pipeline_tests.accounts.cursor_vendor import CANARY_INVOICE, LEFT_OUT
 from kharcha_pipeline_tests.accounts.vendor_server import NOON_MS
 from kharcha_pipeline_tests.machine import Machine
 
@@ -74,3 +74,20 @@ def test_a_member_s_own_account_adds_nothing_to_the_team_s(machine: Machine, tea
     assert machine.query("SELECT DISTINCT account FROM daily_usage") == [("team",)]
     query = "SELECT account, is_counted, reason FROM counted_evidence WHERE NOT is_counted"
     assert machine.query(query) == [("asha", False, "Another account shows the same requests.")]
+
+
+def test_no_credential_and_no_link_to_an_invoice_is_in_anything_that_is_published(
+    machine: Machine, team: Team
+) -> None:
+    team.add_dashboard("asha")
+    team.happened()
+    for name in ("team", "asha"):
+        team.poll(name)
+    machine.sync()
+    assert machine.query("SELECT invoice_id FROM invoices WHERE NOT is_preview") == [("in_EXAMPLE01",)]
+    tables = machine.query("SELECT schema_name, table_name FROM duckdb_tables()")
+    assert ("main", "invoices") in tables
+    said = "".join(str(machine.query(f"FROM {schema}.{table}")) for schema, table in tables)
+    said += "".join(str(rows) for rows in machine.everything().values()) + machine.archived().decode()
+    for secret in (CANARY_INVOICE, "https://", team.vendor.people[0].session, *team.vendor.keys):
+        assert secret not in said
