@@ -75,7 +75,8 @@ class Reading(msgspec.Struct):
     """What a source found in one file, from `LogFile.offset` to `offset`.
 
     `offset` is where the next reading starts: the end of the last whole line. `pending` bytes after it belong
-    to a line that is still being written. `state` is handed back to the source with the next reading.
+    to a line that is still being written. `state` is handed back to the source with the next reading. `is_partial`
+    says that there is more to read from there on: a reader of very many records hands them out in parts.
     """
 
     records: list[UsageRecord] = []
@@ -84,6 +85,7 @@ class Reading(msgspec.Struct):
     line: int = 0
     pending: int = 0
     state: dict[str, Any] = {}
+    is_partial: bool = False
 
 
 class SettledRecord(msgspec.Struct, frozen=True, omit_defaults=True):

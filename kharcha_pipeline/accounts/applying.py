@@ -24,6 +24,7 @@ from kharcha_pipeline.accounts.revision import (
     mass_revision,
 )
 from kharcha_pipeline.accounts.versions import Applied, VersionWriter, group_key
+from kharcha_pipeline.accounts.windows import without
 
 
 class _Area(NamedTuple):
@@ -78,7 +79,7 @@ def apply(
             _hold(connection, reading, why, now_ms)
         return Applied(held=True)
     is_repeated = known is not None and known.fetched_ms >= reading.fetched_ms
-    return _settle(connection, reading, area, normalized, comparison, is_repeated=is_repeated, now_ms=now_ms)
+    return _settle(connection, reading, area, normalized, comparison, misses=int(not is_repeated), now_ms=now_ms)
 
 
 def accept(
@@ -97,7 +98,8 @@ def accept(
         readings.set_status(connection, reading, "superseded")
         return Applied(superseded=True)
     comparison = _comparison(connection, reading, area, normalized)
-    return _settle(connection, reading, area, normalized, comparison, is_repeated=False, now_ms=now_ms)
+    # Somebody looked: what is missing is gone, and not to be asked about again.
+    return _settle(connection, reading, area, normalized, comparison, misses=MISSES[area.kind] or 0, now_ms=now_ms)
 
 
 def discard(connection: sqlite3.Connection, held_id: int, now_ms: int) -> None:
@@ -150,7 +152,7 @@ def _area(
     newer = readings.newer_windows(connection, reading, reading_id)
     if reading.window == SNAPSHOT:
         return None if newer else _Area(resource.kind, (), is_snapshot=True)
-    portions = readings.without(reading.window, newer)
+    portions = without([reading.window], newer)
     return _Area(resource.kind, portions, is_snapshot=False) if portions else None
 
 
@@ -223,10 +225,20 @@ def _settle(
     normalized: Normalized,
     comparison: Comparison,
     *,
-    is_repeated: bool,
+    misses: int,
     now_ms: int,
 ) -> Applied:
-    """Writes what changed, and that the reading was applied."""
+    """Writes what changed, and that the reading was applied.
+
+    Args:
+        connection: in a transaction.
+        reading: what was read.
+        area: what it speaks about.
+        normalized: what it says.
+        comparison: what it changes.
+        misses: how often what is missing counts as missing: once, but not in a reading that was stored before.
+        now_ms: the instant.
+    """
     is_empty = normalized.is_suspicious and not normalized.items
     reading = reading._replace(notes=_notes(reading, area, normalized, comparison.matches))
     if reading.id is None:
@@ -241,8 +253,8 @@ def _settle(
     writer = VersionWriter(connection, reading, area.kind)
     writer.matches(comparison.matches)
     writer.added(comparison)
-    if not is_repeated:
-        writer.miss(comparison.missing)
+    if misses:
+        writer.miss(comparison.missing, misses)
     return writer.written()
 
 

@@ -26,7 +26,7 @@ from kharcha_pipeline.warehouse.warehouse import Warehouse, fact, set_fact
 FACT = "accounts_read"
 """How far `accounts.sqlite` was read: JSON."""
 
-VERSIONS_AT_ONCE = 50_000
+VERSIONS_AT_ONCE = 20_000
 """Of a long history, so many versions are one transaction."""
 
 LATEST_MS = 253_402_300_799_999

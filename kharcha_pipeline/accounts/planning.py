@@ -13,12 +13,13 @@ that a day or a month is one window today and tomorrow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from kharcha_pipeline.accounts.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from kharcha_pipeline.accounts.connector import SNAPSHOT, AccountSettings, Resource, Window
+from kharcha_pipeline.accounts.windows import merged, without
 
 DEEP_EVERY_MS = DAY_MS - HOUR_MS
 """What lies in the deep look-back is read again after this time: a little less than a day, since polls have a jitter.
@@ -143,33 +144,6 @@ def _backfill(
     holes = [span] if reads_again else without([span], so_far.covered)
     closed_before = _floor(end_ms - _ms(_days(settings.lookback_days, resource.lookback)), resource)
     return _readings(resource, holes, closed_before, end_ms)
-
-
-def merged(windows: Iterable[Window]) -> list[Window]:
-    """The same instants in the fewest windows, ascending; those that touch become one, empty ones go."""
-    found: list[Window] = []
-    for window in sorted(window for window in windows if window.from_ms < window.until_ms):
-        if found and window.from_ms <= found[-1].until_ms:
-            found[-1] = Window(found[-1].from_ms, max(found[-1].until_ms, window.until_ms))
-        else:
-            found.append(window)
-    return found
-
-
-def without(windows: Iterable[Window], taken: Iterable[Window]) -> list[Window]:
-    """The instants of `windows` that are in none of `taken`, ascending."""
-    left = merged(windows)
-    for cut in merged(taken):
-        left = [
-            piece
-            for window in left
-            for piece in (
-                Window(window.from_ms, min(window.until_ms, cut.from_ms)),
-                Window(max(window.from_ms, cut.until_ms), window.until_ms),
-            )
-            if piece.from_ms < piece.until_ms
-        ]
-    return left
 
 
 def _readings(

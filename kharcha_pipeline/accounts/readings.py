@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 import zstandard
 
 from kharcha_pipeline.accounts.connector import SNAPSHOT, Answer, Normalized, Request, Window
+from kharcha_pipeline.accounts.windows import merged, without
 
 _LEVEL = 9
 """Of the compression: JSON shrinks to a tenth or less."""
@@ -282,7 +283,7 @@ def newest(connection: sqlite3.Connection, scope: Scope) -> list[int]:
                 found.append(reading_id)
             has_snapshot = True
             continue
-        if without(window, taken):
+        if without([window], taken):
             found.append(reading_id)
             taken = merged([*taken, window])
     return found
@@ -295,36 +296,6 @@ def notes(connection: sqlite3.Connection, account: str, connector: str) -> dict[
         for note, count in json.loads(text).items():
             total[note] = total.get(note, 0) + count
     return dict(sorted(total.items()))
-
-
-def merged(windows: Iterable[Window]) -> list[Window]:
-    """The same time in as few windows as possible, in order."""
-    result: list[Window] = []
-    for window in sorted(windows):
-        if window.until_ms <= window.from_ms:
-            continue
-        if result and window.from_ms <= result[-1].until_ms:
-            result[-1] = Window(result[-1].from_ms, max(result[-1].until_ms, window.until_ms))
-        else:
-            result.append(window)
-    return result
-
-
-def without(window: Window, others: Iterable[Window]) -> list[Window]:
-    """What of a window lies in none of the others, in order."""
-    return list(_gaps(window, merged(others)))
-
-
-def _gaps(window: Window, others: Iterable[Window]) -> Iterator[Window]:
-    from_ms = window.from_ms
-    for other in others:
-        if other.from_ms >= window.until_ms:
-            break
-        if other.from_ms > from_ms:
-            yield Window(from_ms, other.from_ms)
-        from_ms = max(from_ms, other.until_ms)
-    if from_ms < window.until_ms:
-        yield Window(from_ms, window.until_ms)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

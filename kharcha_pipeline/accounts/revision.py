@@ -61,7 +61,7 @@ class Stored(NamedTuple):
         id: of the item, not of its version.
         group: what never changes about it.
         ordinal: its number within the group.
-        item: as the vendor showed it last.
+        item: what stands.
         is_shown: whether the vendor still showed it when it was last read completely.
         missed: how many complete readings were without it since.
         guarded: fields whose value stands although the vendor tells it no longer.
@@ -74,6 +74,11 @@ class Stored(NamedTuple):
     is_shown: bool = True
     missed: int = 0
     guarded: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> VendorItem:
+        """The item exactly as the vendor showed it last: by this, twins are told apart."""
+        return msgspec.structs.replace(self.item, **dict.fromkeys(self.guarded)) if self.guarded else self.item
 
 
 class Match(NamedTuple):
@@ -156,7 +161,7 @@ def _compare_group(
     pairs: list[tuple[Stored, VendorItem]] = []
     for fits in (_is_equal, _has_equal_counts):
         items = _pair(left, items, fits, pairs)
-    left.sort(key=lambda one: (not one.is_shown, _order(one.item), one.ordinal))
+    left.sort(key=lambda one: (not one.is_shown, _order(one.told), one.ordinal))
     pairs += zip(left, items, strict=False)
     taken = {one.ordinal for one in stored}
     free = (ordinal for ordinal in range(len(stored) + len(items)) if ordinal not in taken)
@@ -174,7 +179,7 @@ def _pair(
     remaining = []
     for item in items:
         for position, one in enumerate(left):
-            if fits(one.item, item):
+            if fits(one.told, item):
                 pairs.append((left.pop(position), item))
                 break
         else:
@@ -255,8 +260,8 @@ def mass_revision(comparison: Comparison, *, is_closed: bool) -> str | None:
         is_closed: whether its rows are not expected to change any more.
     """
     shown = [match for match in comparison.matches if match.stored.is_shown]
-    valued = [match for match in shown if _has_amount(match.stored.item)]
-    gone = [one for one in comparison.missing if _has_amount(one.item)]
+    valued = [match for match in shown if _has_amount(match.stored.told)]
+    gone = [one for one in comparison.missing if _has_amount(one.told)]
     emptied = len(gone) + sum(_loses_amount(match) for match in valued)
     of = len(valued) + len(gone)
     if emptied >= _FEWEST and emptied * 2 > of:
@@ -275,13 +280,13 @@ def _has_amount(item: VendorItem) -> bool:
 
 
 def _loses_amount(match: Match) -> bool:
-    pairs = zip(amounts_of(match.stored.item), amounts_of(match.incoming), strict=True)
+    pairs = zip(amounts_of(match.stored.told), amounts_of(match.incoming), strict=True)
     return any(before is not None and before > 0 and not after for before, after in pairs)
 
 
 def _is_revision(match: Match) -> bool:
     """Whether something that was known is something else now."""
-    before, after = match.stored.item, match.incoming
+    before, after = match.stored.told, match.incoming
     return any(
         getattr(before, name) is not None and getattr(before, name) != getattr(after, name)
         for name in before.__struct_fields__

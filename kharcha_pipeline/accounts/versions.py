@@ -102,13 +102,13 @@ class VersionWriter:
             )
         self._applied += Applied(inserted=len(comparison.added))
 
-    def miss(self, missing: Sequence[Stored]) -> None:
+    def miss(self, missing: Sequence[Stored], times: int) -> None:
         """What was missing in a complete reading, which is believed when it happens often enough."""
-        misses = MISSES[self._kind] or 0
-        gone = [one for one in missing if one.missed + 1 >= misses]
+        enough = MISSES[self._kind] or 0
+        gone = [one for one in missing if one.missed + times >= enough]
         vanished = {one.id for one in gone}
         self._pointers += [
-            (None, None, None, one.missed + 1, _joined(one.guarded), one.id)
+            (None, None, None, one.missed + times, _joined(one.guarded), one.id)
             for one in missing
             if one.id not in vanished
         ]

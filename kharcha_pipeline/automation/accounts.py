@@ -17,7 +17,7 @@ MOST_SHOWN = 20
 
 _UNEXPLAINED = """
 SELECT account, period_start::VARCHAR, period_end::VARCHAR, amount_usd::VARCHAR, sentence FROM reconciliation
-WHERE status = 'unexplained' ORDER BY account, period_start
+WHERE measure = 'unexplained' AND status = 'unexplained' ORDER BY account, period_start
 """
 
 

@@ -171,11 +171,15 @@ def usage(connection: duckdb.DuckDBPyConnection, report: Report, filters: Filter
 
 
 def known_sources(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The agents that can be read, and those whose usage is in the tables."""
+    """The agents that can be read, and those whose usage is in the tables.
+
+    Usage of vendor accounts stands under the vendors' products.
+    """
+    from kharcha_pipeline.sources.accounts import accounts
     from kharcha_pipeline.sources.registry import SOURCES
 
     used = {row[0] for row in connection.execute("SELECT DISTINCT source FROM daily_usage").fetchall()}
-    return sorted(used.union(source.name for source in SOURCES))
+    return sorted(used.union(source.name for source in SOURCES if source is not accounts))
 
 
 def _table(report: Report) -> str:

@@ -37,12 +37,16 @@ NO_PARTS = "which input tokens were cached is not told"
 
 NEWEST_VERSION = 1
 
+VERSIONS_AT_ONCE = 20_000
+"""Of a long history, so many are read before they are stored."""
+
 _LARGEST = Decimal(10) ** 15
 """No amount or number of requests reaches it; a column of DECIMAL(38, 12) holds it a billion times."""
 
 _VERSIONS = """
 SELECT id, seen_at, kind, account, connector, resource, source, counted, group_key, ordinal, at_ms, content, previous
-FROM versions WHERE id > ? AND kind IN ('event', 'report') AND (counted = 1 OR previous IS NOT NULL) ORDER BY id
+FROM versions WHERE id > ? AND kind IN ('event', 'report') AND (counted = 1 OR previous IS NOT NULL)
+ORDER BY id LIMIT ?
 """
 """What never counted is left where it is. What counts no longer is read: it has to be taken back."""
 
@@ -125,9 +129,11 @@ def _new_versions(file: LogFile, connection: sqlite3.Connection) -> Reading:
     reading = Reading()
     last = connection.execute("SELECT id, seen_at FROM versions ORDER BY id DESC LIMIT 1").fetchone() or (0, 0)
     reading.state = {"made_at": made_at, "read_to": last[0], "read_at": last[1]}
-    for number, seen_at, kind, *texts, counted, group, ordinal, at_ms, content, previous in connection.execute(
-        _VERSIONS, (_read_to(connection, file, made_at),)
-    ):
+    rows = connection.execute(_VERSIONS, (_read_to(connection, file, made_at), VERSIONS_AT_ONCE)).fetchall()
+    if len(rows) == VERSIONS_AT_ONCE:
+        reading.is_partial = True
+        reading.state |= {"read_to": rows[-1][0], "read_at": rows[-1][1]}
+    for number, seen_at, kind, *texts, counted, group, ordinal, at_ms, content, previous in rows:
         account, connector, resource, source = (text.decode() for text in texts)
         try:
             said = None if content is None else _contents.decode(content)

@@ -25,7 +25,9 @@ from kharcha_pipeline.settings import Settings, SettingsError
 from kharcha_pipeline.sources.families import Families, FoundRecord, family_of, found_in
 from kharcha_pipeline.sources.scanner import (
     Changes,
+    FileState,
     FileToRead,
+    KnownFile,
     Stamp,
     Sweep,
     compare,
@@ -218,20 +220,40 @@ def _batches(
         read = _read(sources[task.file.source], task, earliest_ms, full=full)
         reads.append(read)
         records += len(read.reading.records)
-        result.files_read += 1
+        result.files_read += not task.is_rest
         result.bytes_read += task.new_bytes
         result.unreadable_files += read.status == "unreadable"
-        if records >= BATCH_RECORDS or len(reads) >= BATCH_FILES or not tasks:
+        if read.reading.is_partial:
+            tasks.append(_rest(read))
+        if records >= BATCH_RECORDS or len(reads) >= BATCH_FILES or not tasks or tasks[-1].is_rest:
             yield reads, not tasks
             reads, records = [], 0
     progress(total, total)
+
+
+def _rest(read: ReadFile) -> FileToRead:
+    """What is left of a file of which a part was read."""
+    task, file, reading = read.task, read.task.file, read.reading
+    known = KnownFile(
+        task.file_id,
+        file.source,
+        file.account,
+        file.path,
+        file.inode,
+        file.size,
+        file.modified_ns,
+        reading.offset,
+        reading.line,
+        read.status,
+    )
+    return FileToRead(task.file_id, file, known, FileState(read.sequence, read.head, read.tail, reading.state), True)
 
 
 def _read(source: Source, task: FileToRead, earliest_ms: int, *, full: bool) -> ReadFile:
     """Reads one file; whatever goes wrong becomes a reject of that file and stops nothing else."""
     try:
         before = stamp(task.file.path) if task.file.mode == "lines" else None
-        log_file = continuation(task, earliest_ms, full=full)
+        log_file = continuation(task, earliest_ms, full=full and not task.is_rest)
         reading = source.read(log_file)
         ends = _ends(task, log_file, reading, before) if before else (b"", b"")
         return ReadFile(task, reading, log_file.sequence, *ends)

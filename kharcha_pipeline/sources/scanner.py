@@ -77,16 +77,22 @@ class Sweep(msgspec.Struct):
 
 
 class FileToRead(msgspec.Struct):
-    """A file that is new or has changed. `file_id` is its number, also when it is new."""
+    """A file that is new or has changed. `file_id` is its number, also when it is new.
+
+    `is_rest` is set where this landing has read a part of it already, and `state` is where to go on.
+    """
 
     file_id: int
     file: SweptFile
     before: KnownFile | None = None
     state: FileState | None = None
+    is_rest: bool = False
 
     @property
     def new_bytes(self) -> int:
-        """How many bytes reading will probably have to look at."""
+        """How many bytes reading will probably have to look at, those of a rest not again."""
+        if self.is_rest:
+            return 0
         if self.before is not None and self.file.mode == "lines" and self.file.size >= self.before.read_to:
             return self.file.size - self.before.read_to
         return self.file.size

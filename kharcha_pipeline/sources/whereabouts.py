@@ -125,7 +125,8 @@ def store_files(connection: duckdb.DuckDBPyConnection, reads: Sequence[ReadFile]
         files.append(
             (
                 task.file_id, file.source, file.account, file.path, file.mode, file.device, file.inode, file.size,
-                file.modified_ns, read_to, lines, reading.pending, read.status,
+                # Of a file that is read in parts the time is known with the last one, so that none is forgotten.
+                0 if reading.is_partial else file.modified_ns, read_to, lines, reading.pending, read.status,
             )
         )  # fmt: skip
         if (

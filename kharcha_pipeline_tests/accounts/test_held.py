@@ -134,6 +134,23 @@ def test_accepted_readings_do_not_undo_newer_ones(tmp_path: Path) -> None:
         assert standing(store) == [*day("0")[:5], *day("0.1")[5:]]
 
 
+def test_amounts_that_become_unknown_ask_once_and_the_known_ones_stay(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        apply(store, day("0.1"), FIRST)
+        assert apply(store, day(None), SECOND) == Applied(held=True)
+        assert accepted(store) == Applied(unchanged=10)
+        assert standing(store) == day("0.1")
+        assert apply(store, day(None), FOURTH) == Applied(unchanged=10)
+
+
+def test_rows_that_are_gone_vanish_when_somebody_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        apply(store, day("0.1"), FIRST)
+        assert apply(store, day("0.1")[:3], SECOND) == Applied(held=True)
+        assert accepted(store) == Applied(unchanged=3, vanished=7)
+        assert apply(store, day("0.1")[:3], FOURTH) == Applied(unchanged=3)
+
+
 def test_discarded_readings_change_nothing_and_do_not_ask_again(tmp_path: Path) -> None:
     with held(tmp_path) as store:
         discarded(store)

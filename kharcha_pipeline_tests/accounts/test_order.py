@@ -131,3 +131,15 @@ def test_what_was_fetched_last_stands_whatever_arrives_last(
             # What the latest answer does not show may still stand, since it was missing too few times.
             assert here - missed <= told
             assert told <= here
+
+
+@settings(max_examples=60)
+@given(some.lists(EVENTS, min_size=1, max_size=4))
+def test_an_answer_that_comes_again_changes_nothing_whatever_was_said_before(worlds: list[list[VendorEvent]]) -> None:
+    with TemporaryDirectory() as directory, opened(Path(directory)) as store:
+        for number, events in enumerate(worlds):
+            apply(store, events, START + 100 + number, window=WHOLE)
+            for waiting in store.held():
+                store.decide(waiting.id, accept=True, now_ms=START, connector=connector(), settings=None)
+        again = apply(store, worlds[-1], START + 200, window=WHOLE)
+        assert (again.inserted, again.changed, again.returned, again.unchanged) == (0, 0, 0, len(worlds[-1]))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from kharcha_pipeline.accounts.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from kharcha_pipeline.accounts.connector import SNAPSHOT, AccountSettings, Resource, Window
-from kharcha_pipeline.accounts.planning import Known, Reading, merged, plan, without
+from kharcha_pipeline.accounts.planning import Known, Reading, plan
+from kharcha_pipeline.accounts.windows import merged, without
 
 SETTINGS = AccountSettings(secret="env:KEY")
 EVENTS = Resource("events", "event", span=timedelta(days=1), history=timedelta(days=90))

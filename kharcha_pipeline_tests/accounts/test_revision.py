@@ -45,9 +45,14 @@ def stored(items: Sequence[VendorItem], **fields: Any) -> list[Stored]:
 def after(before: Sequence[Stored], comparison: Comparison) -> list[Stored]:
     """What is stored when a comparison was applied, and what is missing is gone at once."""
     gone = {one.id for one in comparison.missing}
-    changed = {match.stored.id: match.item for match in comparison.matches}
-    kept = [one._replace(item=changed.get(one.id, one.item), is_shown=one.id in changed) for one in before]
-    assert gone | changed.keys() >= {one.id for one in before if one.is_shown}
+    matched = {match.stored.id: match for match in comparison.matches}
+    kept = [
+        one._replace(item=matched[one.id].item, guarded=matched[one.id].guarded, is_shown=True)
+        if one.id in matched
+        else one._replace(is_shown=False)
+        for one in before
+    ]
+    assert gone | matched.keys() >= {one.id for one in before if one.is_shown}
     last = max((one.id for one in before), default=0)
     fresh = [
         Stored(last + number, added.item.group, added.ordinal, added.item)

@@ -35,7 +35,7 @@ def test_a_healthy_warehouse_passes_every_check(synced: Terminal) -> None:
     found = findings(synced)
     assert found["failed"] == []
     for text in (
-        "The warehouse can be read (schema 3).",
+        "The warehouse can be read (schema 4).",
         "Days are those of UTC.",
         "No day is waiting to be built.",
         "The published tables are up to date.",

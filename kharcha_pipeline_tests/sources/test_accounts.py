@@ -22,9 +22,12 @@ from kharcha_pipeline.accounts.items import ReportRow, VendorEvent, VendorItem
 from kharcha_pipeline.accounts.store import AccountStore
 from kharcha_pipeline.ingest.push import _ROWS as ROWS_TO_SEND
 from kharcha_pipeline.pricing.queries import UnpricedUse, unpriced_uses
-from kharcha_pipeline.records import LogFile
+from kharcha_pipeline.records import LogFile, Reading
+from kharcha_pipeline.sources import accounts as reading
 from kharcha_pipeline.sources.accounts import accounts
+from kharcha_pipeline.sources.landing import land
 from kharcha_pipeline.sources.source import Source
+from kharcha_pipeline.unchanged import unchanged_files
 from kharcha_pipeline_tests.accounts.storing import (
     REPORTS,
     START,
@@ -393,6 +396,35 @@ def test_only_what_is_new_is_read(vendor: Vendor) -> None:
     vendor.says(of_cursor(), of_cursor(START + 3 * HOUR_MS))
     second = accounts.read(log_file(vendor.machine, state=first.state))
     assert [record.position for record in second.records] == [2]
+
+
+def test_a_long_history_is_read_in_parts_and_goes_on_where_it_was_killed(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for charged in ("0.10", "0.20"):
+        vendor.says(*(of_cursor(START + hour * HOUR_MS, charged) for hour in range(7)))
+    once = Machine.below(tmp_path, "once")
+    once.warehouse.prepare()
+    with closing(sqlite3.connect(once.data / "accounts.sqlite")) as copy:
+        vendor.store._connection.backup(copy)
+    once.sync()
+    monkeypatch.setattr(reading, "VERSIONS_AT_ONCE", 4)
+    killed_at = iter([False, False, True])
+
+    class Killed(reading.Accounts):
+        def read(self, file: LogFile) -> Reading:
+            if not file.path.endswith("-wal") and next(killed_at):
+                raise KeyboardInterrupt
+            return super().read(file)
+
+    with pytest.raises(KeyboardInterrupt):
+        land(vendor.machine.warehouse, vendor.machine.settings, [Killed()])
+    assert vendor.machine.raw("SELECT count(*) FROM core.usage_events") != [(0,)]
+    vendor.machine.sync()
+    assert tables(vendor.machine) == tables(once)
+    vendor.machine.sync(full=True)
+    assert tables(vendor.machine) == tables(once)
+    assert unchanged_files(vendor.machine.environment) is not None
 
 
 def test_a_store_that_was_made_anew_replaces_what_the_old_one_said_of_the_same(vendor: Vendor) -> None:

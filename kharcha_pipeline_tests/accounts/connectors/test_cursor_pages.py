@@ -66,6 +66,36 @@ def test_empty_object_is_no_answer_of_the_admin_api(team: Cursor) -> None:
         team.answers()
 
 
+@pytest.mark.parametrize("field", ["totalUsageEventsCount", "usageEvents"])
+def test_answer_of_the_admin_api_without_its_count_or_its_list(team: Cursor, field: str) -> None:
+    team.happened(START)
+    answer = team.vendor.answer
+
+    def without(received: Received) -> Reply:
+        reply = answer(received)
+        del reply.content[field]
+        return reply
+
+    team.server.answer = without
+    with pytest.raises(Drifted):
+        team.answers()
+
+
+def test_count_decides_where_nothing_is_said_of_the_next_page(team: Cursor) -> None:
+    team.vendor.largest_page = 2
+    team.happened(*spread(5))
+    answer = team.vendor.answer
+
+    def without(received: Received) -> Reply:
+        reply = answer(received)
+        del reply.content["pagination"]
+        return reply
+
+    team.server.answer = without
+    assert instants(team.said().items) == spread(5)
+    assert team.pages() == [1, 2, 3]
+
+
 def test_short_page_in_the_middle(cursor: Cursor) -> None:
     cursor.vendor.largest_page = 4
     cursor.vendor.page_lengths = {2: 1}
