@@ -328,11 +328,14 @@ _NEWER = f"""
 SELECT from_ms, until_ms FROM readings
 WHERE {_OF_SCOPE} AND status = 'applied' AND NOT is_empty AND (fetched_at > ? OR fetched_at = ? AND id > ?)
 """
+# `CROSS JOIN` keeps SQLite from beginning with the readings, of which there are many; those that wait are few.
 _HELD_INSIDE = f"""
-SELECT held.id, readings.id FROM held JOIN readings ON readings.id = held.reading
+SELECT held.id, readings.id FROM held CROSS JOIN readings ON readings.id = held.reading
 WHERE decision IS NULL AND {_OF_SCOPE} AND from_ms >= ? AND until_ms <= ? AND readings.id <> ? AND fetched_at <= ?
 """
-_HAS_HELD = f"SELECT 1 FROM held JOIN readings ON readings.id = held.reading WHERE decision IS NULL AND {_OF_SCOPE}"
+_HAS_HELD = f"""
+SELECT 1 FROM held CROSS JOIN readings ON readings.id = held.reading WHERE decision IS NULL AND {_OF_SCOPE}
+"""
 _DISCARDED = f"SELECT 1 FROM readings WHERE {_OF_SCOPE} AND status = 'discarded' AND from_ms = ? AND digest = ?"
 _SUPERSEDE = f"""
 UPDATE readings SET status = 'superseded'

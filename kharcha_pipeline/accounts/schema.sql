@@ -101,11 +101,10 @@ CREATE TABLE IF NOT EXISTS readings (
     refreshed_ms INTEGER,  -- up to when the vendor says its data are complete
     is_empty INTEGER NOT NULL  -- says nothing, in a form that proves nothing: older ones stand beside it
 ) STRICT;
-CREATE INDEX IF NOT EXISTS readings_that_stand ON readings (account, connector, resource, from_ms)
-    WHERE status IN ('applied', 'held');
+CREATE INDEX IF NOT EXISTS readings_by_window ON readings (account, connector, resource, from_ms, until_ms);
 CREATE INDEX IF NOT EXISTS readings_by_instant ON readings (account, connector, resource, fetched_at);
-CREATE INDEX IF NOT EXISTS readings_discarded ON readings (account, connector, resource, from_ms)
-    WHERE status = 'discarded';
+CREATE INDEX IF NOT EXISTS readings_that_stand ON readings (account, connector, resource, from_ms, until_ms)
+    WHERE status = 'applied';
 
 -- When a resource was last read completely, deeply or not.
 CREATE TABLE IF NOT EXISTS last_readings (

@@ -459,5 +459,5 @@ INSERT INTO unavailable VALUES (?, ?, ?, ?) ON CONFLICT (account, resource) DO U
 """
 _HELD = """
 SELECT held.id, account, resource, from_ms, until_ms, fetched_at, held_at, sentence
-FROM held JOIN readings ON readings.id = held.reading WHERE decision IS NULL {condition} ORDER BY held.id
+FROM held CROSS JOIN readings ON readings.id = held.reading WHERE decision IS NULL {condition} ORDER BY held.id
 """

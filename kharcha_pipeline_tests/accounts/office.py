@@ -23,15 +23,18 @@ class Office:
         clock: the vendor's.
         names: the accounts of accounts.toml.
         fields: further lines of an account's table.
+        alerts: references of addresses that are told.
+        prefix: how every key begins.
     """
 
-    def __init__(self, home: Path, clock: TurnedClock | None = None) -> None:
+    def __init__(self, home: Path, clock: TurnedClock | None = None, prefix: str = KEY) -> None:
         self.home = home
         self.clock = clock or TurnedClock(time.time_ns() // 1_000_000)
         self.vendors: dict[str, CursorVendor] = {}
         self.names: list[str] = []
         self.fields: dict[str, list[str]] = {}
         self.alerts: list[str] = []
+        self.prefix = prefix
         self.server = VendorServer(self._answer, self.clock)
 
     def __enter__(self) -> Self:
@@ -65,7 +68,7 @@ class Office:
 
     def key(self, name: str) -> str:
         """The key that an account begins with."""
-        return f"{KEY}{name}"
+        return f"{self.prefix}{name}"
 
     def keep(self, name: str, key: str) -> None:
         """Puts a key where accounts.toml says that it is."""

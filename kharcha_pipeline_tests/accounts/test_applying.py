@@ -9,7 +9,7 @@ import pytest
 
 from kharcha_pipeline.accounts.clock import DAY_MS, HOUR_MS
 from kharcha_pipeline.accounts.connector import SNAPSHOT, Window
-from kharcha_pipeline.accounts.items import BillingPeriod, Invoice, Limit, Member, ReportRow
+from kharcha_pipeline.accounts.items import BillingPeriod, Invoice, Limit, Member, ReportRow, VendorEvent
 from kharcha_pipeline.accounts.store import Applied
 from kharcha_pipeline_tests.accounts.storing import (
     ACCOUNT,
@@ -167,6 +167,17 @@ def test_a_value_that_is_told_no_longer_stays_and_is_noted(tmp_path: Path) -> No
         status = store.status(ACCOUNT)
         assert status is not None
         assert status.notes == {}
+
+
+def test_twins_of_which_values_are_told_no_longer_are_still_told_apart(tmp_path: Path) -> None:
+    def twins(one: int | None, other: int | None) -> list[VendorEvent]:
+        return [event(charged="0.2", output_tokens=one), event(charged="0.1", output_tokens=other)]
+
+    with opened(tmp_path) as store:
+        apply(store, twins(1, 2), FIRST)
+        for poll_ms, told in ((SECOND, twins(None, 2)), (THIRD, twins(None, None)), (FOURTH, twins(None, None))):
+            assert apply(store, told, poll_ms) == Applied(unchanged=2)
+        assert standing(store) == twins(1, 2)
 
 
 def test_value_goes_a_b_a(tmp_path: Path) -> None:

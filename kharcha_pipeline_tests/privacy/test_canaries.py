@@ -19,6 +19,8 @@ from kharcha_pipeline.cli.app import app
 from kharcha_pipeline.records import LogFile, Reading
 from kharcha_pipeline.sources.claude_code import ClaudeCode
 from kharcha_pipeline.sources.landing import land
+from kharcha_pipeline_tests.accounts.office import Office
+from kharcha_pipeline_tests.accounts.vendor_server import Fault, Reply
 from kharcha_pipeline_tests.automation.location import Location
 from kharcha_pipeline_tests.cli.terminal import Outcome, Terminal
 from kharcha_pipeline_tests.corpus import Truth, write_corpus
@@ -126,12 +128,44 @@ def _run_everything(produced: Produced) -> None:
         outcome = terminal.run("users", *arguments, stdin=f"{canaries.at('password')}\n")
         assert outcome.code == 0, (arguments, outcome)
         produced.outcomes["users", *arguments] = outcome
+    _run_accounts(produced, terminal)
     run("doctor")
     run("doctor", "--json")
     run("run")
     run("completion", "bash")
     prices.write_text(f'schema = "{canaries.at("broken prices file")}\n')
     run("sync", "--full", code=2, KHARCHA_PRICES=str(prices))
+
+
+def _run_accounts(produced: Produced, terminal: Terminal) -> None:
+    """Polls accounts whose keys sing, one of which is refused by a vendor that repeats it."""
+    key, other = (produced.canaries.at(place).split()[0] for place in ("account key", "another account key"))
+    with Office(produced.machine.home, prefix=f"crsr_{key}_") as office:
+        office.add("team")
+        office.add("gone").keys = {}
+        office.vendors["team"].keys[f"crsr_{other}"] = "/"
+        repeated = {"error": f"the key crsr_{key}_team of Basic {other} is well known"}
+        office.server.faults.append(Fault("/teams/spend", Reply(400, repeated), sticky=True))
+        for arguments, stdin, code in (
+            (("list", "--all"), "", 0),
+            (("check",), "", 3),
+            (("poll",), "", 1),
+            (("login", "team"), f"crsr_{other}\n", 0),
+            (("poll", "--all", "--no-sync"), "", 1),
+            (("list", "--format", "json"), "", 0),
+            (("list", "--format", "csv"), "", 0),
+            (("pause", "team"), "", 0),
+            (("resume", "team"), "", 0),
+            (("backfill", "team", "--from", "2026-01", "--until", "2026-01", "--no-sync"), "", 0),
+            (("accept", "1"), "", 2),
+            (("discard", "1"), "", 2),
+            (("remove", "team"), "", 2),
+        ):
+            outcome = terminal.run("accounts", *arguments, stdin=stdin)
+            assert outcome.code == code, (arguments, outcome)
+            produced.outcomes["accounts", *arguments] = outcome
+    for kind in FORMATS:
+        produced.outcomes["reconcile", kind] = terminal.kharcha("reconcile", "--format", kind)
 
 
 def _run_dagster(machine: Machine) -> None:
@@ -184,7 +218,7 @@ def test_no_value_of_any_table_sings(produced: Produced) -> None:
 
 def test_no_file_that_is_made_sings(produced: Produced) -> None:
     made = [name for name, _ in files(produced.machine.data)]
-    assert {"warehouse.duckdb", "kharcha.duckdb", "dagster/history/runs.db"} <= set(made)
+    assert {"warehouse.duckdb", "kharcha.duckdb", "accounts.sqlite", "dagster/history/runs.db"} <= set(made)
     assert heard(produced, files(produced.machine.data)) == []
     assert heard(produced, iter([("archive", produced.machine.archived())])) == []
     assert heard(produced, files(produced.machine.data.parent / "temporary")) == []
