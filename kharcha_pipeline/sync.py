@@ -66,10 +66,10 @@ def sync(
     prices = PriceSources.load(settings.prices)
     warnings = prepare_recorder(warehouse, prices)
     landing = land(warehouse, settings, SOURCES, full=full, progress=progress, seen=None if full else seen)
-    mirror(warehouse, full=full)
+    mirrored = mirror(warehouse, full=full)
     built = stages.build_stale(warehouse, prices, surely=bool(landing.touched_days))
     published = warehouse.publish()
-    if not warnings:  # what could not be done is tried again every time
+    if not warnings and not mirrored.is_busy:  # what could not be done is tried again every time
         _remember(warehouse, settings, prices, landing, watched, given)
     built.warnings += warnings
     return SyncResult(landing, built, published)

@@ -39,10 +39,12 @@ class MirrorResult(NamedTuple):
     Attributes:
         versions: values of items that are new.
         changes: how many of them changed an item that was known.
+        is_busy: whether the store could not be read now, so that there may be more.
     """
 
     versions: int = 0
     changes: int = 0
+    is_busy: bool = False
 
 
 def mirror(warehouse: Warehouse, *, full: bool = False) -> MirrorResult:
@@ -61,16 +63,26 @@ def mirror(warehouse: Warehouse, *, full: bool = False) -> MirrorResult:
     seen = _signature(path)
     if seen is None:
         return MirrorResult()
+    if not full:
+        with warehouse.read() as connection:
+            if _Known.of(fact(connection, FACT)).files == seen:
+                return MirrorResult()
+    with warehouse.landing():  # one process at a time, so that no change is logged twice
+        return _mirror(warehouse, path, is_again=full)
+
+
+def _mirror(warehouse: Warehouse, path: Path, *, is_again: bool) -> MirrorResult:
+    seen = _signature(path)
     with warehouse.read() as connection:
         known = _Known.of(fact(connection, FACT))
         accounts = connection.execute(_ACCOUNTS_KNOWN).fetchall()
-    if known.files == seen and not full:
-        return MirrorResult()
     total = MirrorResult()
-    is_again = full
     while True:
-        told = _told(path, known, is_again=is_again)
-        if told is None:
+        try:
+            told = _told(path, known, is_again=is_again)
+        except OSError:
+            return total._replace(is_busy=True)
+        if told is None or seen is None:
             return total
         is_complete = len(told.versions) < VERSIONS_AT_ONCE
         fresh = told.known._replace(files=seen, logged_to=0) if is_complete else told.known._replace(files=[])
@@ -163,7 +175,11 @@ _TRANSITIONS = "SELECT id, account, before, after, sentence, at, until FROM tran
 
 
 def _told(path: Path, known: _Known, *, is_again: bool) -> _Told | None:
-    """What the store holds beyond what is known; `None` when it is none, or of a newer version."""
+    """What the store holds beyond what is known; `None` when it is none, or of a newer version.
+
+    Raises:
+        OSError: when it cannot be read now.
+    """
     try:
         return read_store(str(path), lambda connection: _read(connection, known, is_again=is_again))
     except FAILURES as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,6 @@ def _tell(rows: list[tuple[Any, ...]]) -> None:
         click.echo(
             f"{account}, from {_edge(start)}: {sentence} {dollars(amount)} USD are left; {dollars(tolerance)} may be."
         )
-    if not found:
-        periods = counted(len(rows) // len(_MEASURES), "period")
-        click.echo(f"Nothing is unexplained in {periods}. Amounts are in USD.")
+    verdicts = Counter(row[7].replace("_", " ") for row in rows if row[4] == "unexplained")
+    parts = ", ".join(f"{number:,} {verdict}" for verdict, number in sorted(verdicts.items()))
+    click.echo(f"{counted(verdicts.total(), 'period')}: {parts}. Amounts are in USD.")

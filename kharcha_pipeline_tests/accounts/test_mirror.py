@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
 from itertools import count
@@ -237,6 +238,34 @@ def test_what_is_no_store_is_left_alone(machine: Machine, content: bytes) -> Non
     (machine.data / "accounts.sqlite").write_bytes(content)
     machine.sync()
     assert machine.query("SELECT count(*) FROM accounts") == [(0,)]
+
+
+def test_a_store_that_is_busy_is_read_by_the_next_sync(
+    machine: Machine, store: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say_everything(store, NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(mirroring, "read_store", busy)
+        machine.sync()
+    assert unchanged_files(machine.environment) is None
+    machine.sync()
+    assert machine.query("SELECT count(*) FROM invoices") == [(1,)]
+
+
+def busy(path: str, read: Any) -> Any:
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    raise error
+
+
+def test_two_at_a_time_log_every_change_once(machine: Machine, store: AccountStore, later: Iterator[int]) -> None:
+    say_everything(store, next(later))
+    machine.sync()
+    say_everything(store, next(later), charged="0.20")
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(mirror, [machine.warehouse] * 2))
+    assert sorted(result.changes for result in results) == [0, 1]
+    assert len(machine.raw("FROM event_changes")) == 1
 
 
 def test_a_long_history_is_taken_over_in_parts(

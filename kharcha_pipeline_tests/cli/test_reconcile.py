@@ -52,7 +52,7 @@ def test_every_account_and_period_is_a_line_for_people(billed: Terminal) -> None
         ["other", "2026-08-01"],
         ["other", "2026-09-01"],
     ]
-    assert outcome.lines[-1] == "Nothing is unexplained in 3 periods. Amounts are in USD."
+    assert outcome.lines[-1] == "3 periods: 3 unknown. Amounts are in USD."
 
 
 def test_accounts_and_months_can_be_chosen(billed: Terminal) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from kharcha_pipeline import __version__
+from kharcha_pipeline.accounts.store import AccountStore
 from kharcha_pipeline.cli import exits
+from kharcha_pipeline_tests.accounts.storing import DAY, apply, configured, event
 from kharcha_pipeline_tests.cli.terminal import KHARCHA, Terminal, response, write_three_days
 
 _LOADED = """
@@ -65,6 +67,17 @@ def test_a_quiet_sync_with_nothing_to_do_loads_only_what_python_loads_at_its_sta
     _, (code, *modules) = loaded_modules(synced, "sync", "--quiet")
     assert code == "0"
     assert [name for name in modules if not name.startswith("kharcha_pipeline")] == ["__future__"]
+
+
+def test_a_sync_with_nothing_to_do_loads_no_more_where_there_are_vendor_accounts(terminal: Terminal) -> None:
+    with AccountStore(terminal.data) as store:
+        store.configure([configured()])
+        apply(store, [event()], DAY.until_ms)
+        assert terminal.kharcha("sync").code == 0
+        assert loaded(terminal, "sync")[1] == ["0", "kharcha_pipeline"]  # also while the store is open
+        apply(store, [event(charged="0.20")], DAY.until_ms + 1)
+        assert "1 new record" in terminal.kharcha("sync").out
+        assert loaded(terminal, "sync")[1] == ["0", "kharcha_pipeline"]
 
 
 def test_a_sync_with_nothing_to_do_takes_less_than_60_ms_at_1700_files(terminal: Terminal) -> None:

@@ -20,8 +20,14 @@ from kharcha_pipeline.accounts.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from kharcha_pipeline.accounts.connector import Window
 from kharcha_pipeline.accounts.items import ReportRow, VendorEvent, VendorItem
 from kharcha_pipeline.accounts.store import AccountStore
+from kharcha_pipeline.automation.checks import _COSTS_THAT_CANNOT_BE as COSTS_THAT_CANNOT_BE
+from kharcha_pipeline.automation.checks import _NOT_CONSERVED as NOT_CONSERVED
+from kharcha_pipeline.automation.checks import _PRICED_TWICE_OR_NEVER as PRICED_TWICE_OR_NEVER
+from kharcha_pipeline.cli.doctor import _DAYS_THAT_DIFFER as DAYS_THAT_DIFFER
 from kharcha_pipeline.ingest.push import _ROWS as ROWS_TO_SEND
+from kharcha_pipeline.pricing.price_sources import PriceSources
 from kharcha_pipeline.pricing.queries import UnpricedUse, unpriced_uses
+from kharcha_pipeline.rebucket import rebucket
 from kharcha_pipeline.records import LogFile, Reading
 from kharcha_pipeline.sources import accounts as reading
 from kharcha_pipeline.sources.accounts import accounts
@@ -363,11 +369,46 @@ def test_the_same_versions_in_any_number_of_syncs_make_the_same_tables(
         often.sync()
         once.sync()
         assert tables(often) == tables(once)
+        assert_conserved(often)
         once.sync(full=True)
         often.sync(full=True)
         assert tables(often) == tables(once)
         for vendor in (often_told, once_told):
             vendor.store.close()
+
+
+def assert_conserved(machine: Machine) -> None:
+    """Every event is priced once, or left out for a reason, and every table adds up to the same."""
+    assert machine.query(DAYS_THAT_DIFFER) == []
+    every_day = {"first": date.min, "last": date.max, "days": None}
+    with machine.warehouse.read() as connection:
+        for query in (
+            PRICED_TWICE_OR_NEVER,
+            NOT_CONSERVED.format(table="daily_usage"),
+            NOT_CONSERVED.format(table="session_usage"),
+            COSTS_THAT_CANNOT_BE,
+        ):
+            assert connection.execute(query, every_day).fetchall() == []
+
+
+def test_every_kind_of_evidence_is_conserved_side_by_side_also_in_another_zone(machine: Machine) -> None:
+    write_corpus(machine.home, 12, 2, 3, LAST_DAY)
+    vendor = Vendor(machine, cursor("acme"), cursor("other"), cursor("uncounted", counted=False))
+    no_tokens = {"output_tokens": None, "input_tokens": None, "cache_read_tokens": None}
+    vendor.says(of_cursor(charged="-0.02"), of_cursor(START + 10 * HOUR_MS, "0.04", **no_tokens))
+    vendor.says(used(), used(day=1), resource=REPORTS, window=Window(START, START + 2 * DAY_MS))
+    vendor.says(of_cursor(START + HOUR_MS, None, **no_tokens), account="other")
+    vendor.says(used(), resource=REPORTS, account="other")
+    vendor.says(of_cursor(), account="uncounted")
+    machine.sync()
+    assert_conserved(machine)
+    totals = "SELECT sum(events), sum(cost_usd), sum(unpriced_events) FROM daily_usage"
+    before = machine.query(totals)
+    rebucket(machine.warehouse, "Asia/Kolkata", PriceSources.load(None))
+    machine.warehouse.publish()
+    assert machine.query(totals) == before
+    assert_conserved(machine)
+    vendor.store.close()
 
 
 def test_versions_in_any_order_and_repeated_settle_to_the_same(vendor: Vendor) -> None:
