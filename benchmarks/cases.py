@@ -488,6 +488,41 @@ def ingest(bench: Bench) -> Outcome:
     )  # fmt: skip
 
 
+def accounts(bench: Bench) -> Outcome:
+    """Twelve accounts polled beside three that are well, and beside one that hangs, one expired and one limited."""
+    found = in_turn(
+        bench.scale.rounds,
+        well=lambda: _polled(bench, is_troubled=False),
+        troubled=lambda: _polled(bench, is_troubled=True),
+    )
+    well, troubled = printed(found["well"]), printed(found["troubled"])
+    return Outcome(
+        [
+            Row(
+                "polling twelve accounts beside one that hangs, one expired, one rate-limited",
+                "wall, all fifteen well = 1",
+                "×",
+                troubled.median / well.median,
+                2.0,  # of one vendor two are polled at a time, and one of the two hangs
+                1.2,
+            )
+        ],
+        [
+            Figure("polling twelve of fifteen accounts, all well: wall", "s", well),
+            Figure("polling twelve of fifteen accounts, three in trouble: wall", "s", troubled),
+        ],
+    )
+
+
+def _polled(bench: Bench, *, is_troubled: bool) -> Usage:
+    with bench.data() as data:
+        used = run(program("poll_accounts", int(is_troubled)), sync_environment(data, data))
+    whole = int(used.output.split()[1])
+    if whole != 12:
+        raise WrongTotalsError(f"Of 12 accounts {whole} hold what their vendor told.")
+    return used
+
+
 CASES: dict[str, Callable[[Bench], Outcome]] = {
     "cold-scan": cold_scan,
     "cold-sync": cold_sync,
@@ -501,6 +536,7 @@ CASES: dict[str, Callable[[Bench], Outcome]] = {
     "dagster": dagster,
     "memory": memory,
     "ingest": ingest,
+    "accounts": accounts,
 }
 
 

@@ -59,3 +59,9 @@ def test_recorded_calls_are_counted_before_they_are_timed(tmp_path: Path) -> Non
     assert told.returncode == 0, told.stderr
     assert "| recording a call, one writer | median |" in told.stdout
     assert "| calls of four processes (200 µs are 5,000/s) | wall per call |" in told.stdout
+
+
+def test_accounts_are_polled_whole_before_they_are_timed(tmp_path: Path) -> None:
+    told = run_quickly(tmp_path, "accounts")
+    assert told.returncode == 0, told.stderr
+    assert "| polling twelve accounts beside one that hangs, one expired, one rate-limited |" in told.stdout

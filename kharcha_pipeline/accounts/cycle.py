@@ -116,8 +116,23 @@ def configured(account: Account) -> Configured:
 
 
 def take_over(configuration: Configuration, store: AccountStore) -> None:
-    """Tells the store what accounts.toml says; accounts that it no longer names keep their history."""
-    store.configure([configured(account) for account in configuration.accounts.values()])
+    """Tells the store what accounts.toml says; accounts that it no longer names keep their history.
+
+    Nothing is written when it knows all of it: a sensor asks twice a minute, and an unchanged file lets a sync end at
+    once.
+    """
+    said = [configured(account) for account in configuration.accounts.values()]
+    known = [
+        Configured(*(getattr(status, name) for name in Configured._fields))
+        for status in store.statuses()
+        if status.is_configured
+    ]
+    if {_comparable(one) for one in said} != {_comparable(one) for one in known}:
+        store.configure(said)
+
+
+def _comparable(account: Configured) -> Configured:
+    return account._replace(local_sources=tuple(account.local_sources))
 
 
 def is_due(

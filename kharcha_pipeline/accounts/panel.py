@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 from kharcha_pipeline.accounts.clock import SECOND_MS
 from kharcha_pipeline.accounts.store import AccountStatus, AccountStore
+from kharcha_pipeline.accounts.values import exact_sum
 
-_NEWEST = """
-SELECT content FROM versions WHERE account = :account AND kind = :kind AND at_ms >= :from_ms AND id IN (
-    SELECT max(id) FROM versions WHERE account = :account AND kind = :kind AND at_ms >= :from_ms GROUP BY item
-) AND content IS NOT NULL
+_ESTIMATES = frozenset({"claude_code"})
+"""Reports whose amounts are estimates of a part of what others tell."""
+
+_SHOWN = """
+SELECT content FROM items JOIN versions ON versions.id = items.version
+WHERE items.account = ? AND items.kind = ? AND items.at_ms >= ? AND content IS NOT NULL
 """
 
 
@@ -80,26 +83,35 @@ def _spend(connection: sqlite3.Connection, account: str, now_ms: int) -> Spend:
             if (total := _total(period)) is not None:
                 return Spend(total, since_ms)
     amounts = [
-        Decimal(event["charged_usd"])
-        for event in _items(connection, account, "event", since_ms)
-        if event.get("charged_usd") is not None
+        event["charged_usd"] for event in _items(connection, account, "event", since_ms) if _has(event, "charged_usd")
     ]
     if not amounts:
-        amounts = [
-            Decimal(row["amount"])
-            for row in _items(connection, account, "report", since_ms)
-            if row.get("amount") is not None and row.get("currency", "USD") == "USD"
-        ]
-    return Spend(sum(amounts, Decimal(0)) if amounts else None, since_ms)
+        amounts = _reported(_items(connection, account, "report", since_ms))
+    return Spend(exact_sum(map(Decimal, amounts)) if amounts else None, since_ms)
+
+
+def _reported(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The amounts of a cost report; where there is none, those that stand beside usage."""
+    told = [
+        row
+        for row in rows
+        if _has(row, "amount") and row.get("currency", "USD") == "USD" and row["report"] not in _ESTIMATES
+    ]
+    costs = [row["amount"] for row in told if not (_has(row, "input_tokens") or _has(row, "output_tokens"))]
+    return costs or [row["amount"] for row in told]
 
 
 def _total(period: dict[str, Any]) -> Decimal | None:
     if period.get("total_usd") is not None:
         return Decimal(period["total_usd"])
-    parts = [Decimal(period[name]) for name in ("included_usd", "on_demand_usd") if period.get(name) is not None]
-    return sum(parts, Decimal(0)) if parts else None
+    parts = [Decimal(period[name]) for name in ("included_usd", "on_demand_usd") if _has(period, name)]
+    return exact_sum(parts) if parts else None
+
+
+def _has(item: dict[str, Any], name: str) -> bool:
+    return item.get(name) is not None
 
 
 def _items(connection: sqlite3.Connection, account: str, kind: str, from_ms: int) -> list[dict[str, Any]]:
-    rows = connection.execute(_NEWEST, {"account": account, "kind": kind, "from_ms": from_ms})
-    return [json.loads(content, parse_float=Decimal) for (content,) in rows]
+    """The items of one kind that the vendor shows now."""
+    return [json.loads(content) for (content,) in connection.execute(_SHOWN, (account, kind, from_ms))]

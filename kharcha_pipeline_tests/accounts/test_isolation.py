@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 
-from kharcha_pipeline.accounts.cycle import AT_ONCE_PER_VENDOR, Polled, is_due, poll_all
+from kharcha_pipeline.accounts.configuration import Configuration
+from kharcha_pipeline.accounts.cycle import AT_ONCE_PER_VENDOR, Polled, is_due, poll_all, take_over
 from kharcha_pipeline_tests.accounts.little_vendor import House, Little, some_usage
 from kharcha_pipeline_tests.accounts.vendor_server import (
     NOON_MS,
@@ -127,6 +129,36 @@ def test_account_added_disabled_removed(house: House) -> None:
     house.configure()
     assert set(house.poll_all(is_forced=True)) == {"new"}
     assert house.known("seat") == known
+
+
+def test_settings_that_are_known_are_not_written_again(house: House) -> None:
+    house.add("seat", label="Seat", local_sources=("claude-code",))
+    house.add("other", counted=False)
+
+    def written() -> list[bytes]:
+        return [
+            path.read_bytes()
+            for path in sorted(house.directory.glob("accounts.sqlite*"))
+            if path.suffix != ".sqlite-shm"
+        ]
+
+    def configuration() -> Configuration:
+        return Configuration(dict(house.accounts), (), house.directory)
+
+    before = written()
+    take_over(configuration(), house.store)
+    assert written() == before
+    del house.accounts["other"]
+    take_over(configuration(), house.store)
+    assert written() != before
+    assert not house.status("other").is_configured
+    before = written()
+    take_over(configuration(), house.store)
+    assert written() == before
+    seat = house.accounts["seat"]
+    house.accounts["seat"] = seat._replace(settings=msgspec.structs.replace(seat.settings, label="Another"))
+    take_over(configuration(), house.store)
+    assert house.status("seat").label == "Another"
 
 
 def test_what_is_due_is_told_without_a_request(house: House) -> None:

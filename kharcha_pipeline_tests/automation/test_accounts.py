@@ -143,6 +143,21 @@ def test_a_request_is_the_same_until_its_poll_was_made_and_comes_back_when_its_r
     assert len(office.server.log) == asked
 
 
+def test_a_tick_that_finds_nothing_leaves_the_store_as_it_is(branch: Branch) -> None:
+    office_of(branch).add("one")
+    for request in branch.look()[0]:
+        assert branch.follow(request).success
+
+    def seen() -> list[tuple[str, int, int]]:
+        found = [(path.name, path.stat()) for path in sorted(branch.machine.data.glob("accounts.sqlite*"))]
+        return [(name, status.st_size, status.st_mtime_ns) for name, status in found]
+
+    before = seen()
+    assert before
+    assert branch.look() == ([], ["one"])
+    assert seen() == before  # so a sync without changes still ends at once
+
+
 def test_touched_days_flow_on(branch: Branch) -> None:
     office = office_of(branch)
     office.add("one")
