@@ -160,13 +160,14 @@ FROM accounts ORDER BY name
 """
 _VERSIONS = """
 SELECT now.id, now.kind, now.account, now.connector, now.source, now.resource, now.group_key, now.ordinal, now.at_ms,
-    now.content, now.seen_at, now.counted, before.content, now.previous IS NOT NULL, now.reason
+    now.content, now.seen_at, now.counted, before.content, now.reason, now.previous IS NOT NULL AND now.seen_at > ?
 FROM versions AS now LEFT JOIN versions AS before ON before.id = now.previous
 WHERE now.id > ? ORDER BY now.id LIMIT ?
 """
 _ENTERED = """
 SELECT now.id, 'invoice', now.account, 'entered', coalesce(accounts.source, ''), 'entered', now.group_key, 0,
-    now.at_ms, now.content, now.entered_at, 0, before.content, now.previous IS NOT NULL, 'entered again'
+    now.at_ms, now.content, now.entered_at, 0, before.content, 'entered again',
+    now.previous IS NOT NULL AND now.entered_at > ?
 FROM entered_invoices AS now LEFT JOIN entered_invoices AS before ON before.id = now.previous
 LEFT JOIN accounts ON accounts.name = now.account WHERE now.id > ? ORDER BY now.id
 """
@@ -199,17 +200,12 @@ def _read(connection: sqlite3.Connection, known: _Known, *, is_again: bool) -> _
         known = _Known(made_at=made_at)
     elif is_again or not _is_in_place(connection, known):
         known = _Known(made_at=made_at, logged_to=max(known.logged_to, known.seen_at))
-    versions = [
-        (*row, is_revision and row[10] > known.logged_to)
-        for *row, is_revision in _moved(connection.execute(_VERSIONS, (known.version, VERSIONS_AT_ONCE)))
-    ]
+    asked = (known.logged_to, known.version, VERSIONS_AT_ONCE)
+    versions = connection.execute(_VERSIONS, asked).fetchall()
     last = (versions[-1][0], versions[-1][10]) if versions else (known.version, known.seen_at)
     entered: list[tuple[Any, ...]] = []
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'entered_invoices'").fetchone():
-        entered = [
-            (*row, is_revision and row[10] > known.logged_to)
-            for *row, is_revision in _moved(connection.execute(_ENTERED, (known.entered,)))
-        ]
+        entered = connection.execute(_ENTERED, (known.logged_to, known.entered)).fetchall()
     rejects = connection.execute(_REJECTS, (known.reject,)).fetchall()
     transitions = connection.execute(_TRANSITIONS, (known.transition,)).fetchall()
     known = known._replace(
@@ -224,11 +220,6 @@ def _read(connection: sqlite3.Connection, known: _Known, *, is_again: bool) -> _
         for row in connection.execute(_ACCOUNTS)
     ]
     return _Told(known, accounts, versions + entered, rejects, transitions)
-
-
-def _moved(rows: Any) -> Any:
-    """Rows with whether they are a revision at their end."""
-    return ((*row[:13], row[14], bool(row[13])) for row in rows)
 
 
 def _is_in_place(connection: sqlite3.Connection, known: _Known) -> bool:

@@ -523,6 +523,15 @@ def test_a_version_that_cannot_be_used_is_a_reject(vendor: Vendor, content: str,
     assert vendor.machine.query("SELECT reason, position FROM rejects") == [(reason, 1)]
 
 
+def test_a_store_of_a_newer_version_is_left_to_it(vendor: Vendor) -> None:
+    vendor.says(of_cursor())
+    with closing(sqlite3.connect(vendor.store.path)) as connection, connection:
+        connection.execute("UPDATE about SET value = '2' WHERE name = 'version'")
+    assert vendor.events() == []
+    assert vendor.machine.query("SELECT reason FROM rejects") == [("database was made by a newer version",)]
+    assert vendor.machine.query("SELECT count(*) FROM vendor_events") == [(0,)]
+
+
 def test_push_sends_nothing_that_belongs_to_a_whole_account(vendor: Vendor) -> None:
     write_corpus(vendor.machine.home, 12, 1, 1, LAST_DAY)
     vendor.says(of_cursor())
