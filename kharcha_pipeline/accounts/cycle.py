@@ -271,10 +271,12 @@ class _Cycle:
         self._left_out: set[str] = set()  # resources that are not read any more in this cycle
         self._faults: Counter[str] = Counter()
         self._problems: list[tuple[State, str]] = []
+        self._is_backfill = False
 
     def run(self, *, is_forced: bool, backfill: Window | None, reads_again: bool) -> Polled:
         status = self._status()
         now_ms = self._clock.now_ms()
+        self._is_backfill = backfill is not None
         if not self._account.settings.is_enabled:
             return self._idle("disabled", f"accounts.toml disables {self._name}, so nothing was asked.", status)
         if status.state == "paused":
@@ -453,9 +455,13 @@ class _Cycle:
         now_ms = self._clock.now_ms()
         outcome, state, sentence, until_ms = self._result(failure, now_ms)
         self._store.move(self._name, state, "" if state == "active" else sentence, now_ms, until_ms)
-        following = self._scheduled(now_ms) if until_ms is None else return_ms(self._name, until_ms, now_ms)
         # What the account may not ask for says nothing against what was read.
         succeeded = outcome in ("polled", "unfinished") or (outcome == "partly" and not self._problems)
+        following: int | None = self._scheduled(now_ms)
+        if self._is_backfill:  # which does not stand for the poll that is due
+            following, succeeded = self._status().next_poll, False
+        if until_ms is not None:
+            following = return_ms(self._name, until_ms, now_ms)
         self._store.note_poll(self._name, now_ms, following, succeeded=succeeded)
         self._remind(now_ms)
         return Polled(self._name, outcome, sentence, self._applied, self._requests, following)
@@ -467,7 +473,8 @@ class _Cycle:
         if isinstance(failure, DeadlinePassed) and self._stored_of_history:
             outcome, state, sentence = self._without_failure()
             if outcome == "polled":
-                outcome, sentence = "unfinished", "This cycle took its time; the next one reads on."
+                goes_on = "the same command again reads on" if self._is_backfill else "the next one reads on"
+                outcome, sentence = "unfinished", f"This cycle has taken its time; {goes_on}."
             return outcome, state, sentence, None
         until_ms = failure.until_ms
         match failure:

@@ -141,7 +141,9 @@ def pause(name: str) -> None:
     """Ask nothing for an account until it is resumed."""
     with _opened() as (configuration, store):
         _one(configuration, name)
-        store.move(name, "paused", "Somebody paused it.", _now_ms())
+        before = store.status(name)
+        until_ms = None if before is None else before.until  # a rest that the vendor asked for outlasts the pause
+        store.move(name, "paused", "Somebody paused it.", _now_ms(), until_ms)
     click.echo(f"{name} is paused: nothing is asked for it until `kharcha accounts resume {name}`.")
 
 
@@ -161,11 +163,16 @@ def resume(name: str) -> None:
             raise AccountsError(
                 f"{name} rests until {_shown(before.until)} UTC and comes back by itself. {before.sentence}"
             )
+        if before is not None and before.state == "paused" and before.until is not None and _now_ms() < before.until:
+            store.move(name, "rate_limited", "The rest from before the pause goes on.", _now_ms(), before.until)
+            click.echo(
+                f"{name} is polled again when the rest from before the pause ends, {_shown(before.until)} UTC."
+            )
+            return
         store.clear_unavailable(name)
         store.move(name, "active", "", _now_ms())
-        status = store.status(name)
-        if status is not None and status.last_attempt is not None:
-            store.note_poll(name, status.last_attempt, None, succeeded=False)
+        if before is not None and before.last_attempt is not None:  # due now, whatever was planned
+            store.note_poll(name, before.last_attempt, None, succeeded=False)
     click.echo(f"{name} is polled again, as soon as a poll runs.")
 
 
@@ -380,7 +387,7 @@ def _cells(row: Row) -> list[Cell]:
         account.name,
         account.connector,
         row.status,
-        _shown(account.until),
+        _shown(account.until) if row.status != "paused" else "",
         _shown(account.last_success),
         _shown(account.next_poll) if row.status not in ("paused", "session expired", "disabled", "removed") else "",
         f"{account.events:,}",

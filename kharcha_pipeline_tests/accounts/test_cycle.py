@@ -285,8 +285,12 @@ def test_a_backfill_reads_what_was_asked_for_and_nothing_else(house: House) -> N
     house.poll("seat")
     asked = len(house.server.log)
     span = Window(NOON_MS - 50 * DAY_MS, NOON_MS - 40 * DAY_MS)
+    before_it = house.status("seat")
+    house.clock.advance(60)
     polled = house.poll("seat", backfill=span)
     assert polled.outcome == "polled"
+    status = house.status("seat")  # the poll that is due stays due
+    assert (status.next_poll, status.last_success) == (before_it.next_poll, before_it.last_success)
     assert {one.path for one in house.server.log[asked:]} == {"/events"}
     before = len(house.server.log)
     house.poll("seat", backfill=span)

@@ -162,6 +162,10 @@ def test_a_rest_is_not_ended_by_resuming(terminal: Terminal, office: Office) -> 
     outcome = terminal.kharcha("accounts", "resume", "team")
     assert outcome.code == 1
     assert accounts(terminal)["team"]["status"] == "rate limited"
+    until = accounts(terminal)["team"]["until"]
+    well(terminal.kharcha("accounts", "pause", "team"))
+    well(terminal.kharcha("accounts", "resume", "team"))
+    assert accounts(terminal)["team"]["until"] == until
     asked = len(office.server.log)
     terminal.kharcha("accounts", "poll", "--all", "--no-sync")
     assert terminal.kharcha("accounts", "check").code == 3
