@@ -38,28 +38,43 @@ known_periods AS (
                     OR (other.starts_at = now.starts_at AND other.ends_at > now.ends_at))
         )
 ),
+boundaries AS (  -- between two of them, everything is in one period, or in one month
+    SELECT starts_at AS instant FROM known_periods UNION SELECT ends_at FROM known_periods
+    UNION SELECT month AT TIME ZONE 'UTC'
+    FROM generate_series(TIMESTAMP '2019-12-01', TIMESTAMP '2200-01-01', INTERVAL 1 MONTH) AS months (month)
+),
+responses AS (  -- added up before they are given to accounts: there are many, and several accounts may want the same
+    SELECT source, provider, route, account, boundaries.instant, sum(cost_usd) AS usd, count(*) AS rows,
+        count(*) FILTER (WHERE cost_usd IS NULL) AS unknown
+    FROM (
+        SELECT source, provider, route, account, occurred_at, cost_usd
+        FROM core.priced_events JOIN core.contexts USING (context_id)
+        WHERE evidence = 'message' AND (SELECT count(*) FROM accounts WHERE len(local_sources) > 0) > 0
+    ) AS events ASOF JOIN boundaries ON events.occurred_at >= boundaries.instant
+    GROUP BY ALL
+),
 amounts AS (  -- everything that tells an amount, or that there is one
-    SELECT account, occurred_at AS instant, 'usage' AS says, charged_usd AS usd, charged_usd IS NULL AS is_unknown
+    SELECT account, occurred_at AS instant, 'usage' AS says, charged_usd AS usd, 1 AS rows,
+        (charged_usd IS NULL)::BIGINT AS unknown
     FROM vendor_events WHERE is_shown
     UNION ALL
     SELECT account, starts_at, CASE WHEN coalesce(input_tokens, output_tokens) IS NULL THEN 'cost' ELSE 'usage' END,
-        CASE WHEN currency = 'USD' THEN amount END, currency <> 'USD'
+        CASE WHEN currency = 'USD' THEN amount END, 1, (currency <> 'USD')::BIGINT
     FROM vendor_reports
     WHERE is_shown AND amount IS NOT NULL AND report <> 'claude_code'  -- an estimate of a part of what is billed
     UNION ALL  -- what counts and is priced by its tokens
-    SELECT account, occurred_at, 'usage', cost_usd, cost_usd IS NULL
+    SELECT account, occurred_at, 'usage', cost_usd, 1, (cost_usd IS NULL)::BIGINT
     FROM priced_events WHERE evidence = 'aggregate' AND machine = '' AND account <> '' AND reported_cost_usd IS NULL
     UNION ALL
     SELECT account, starts_at, CASE WHEN is_preview THEN 'preview' ELSE 'invoice' END,
-        CASE WHEN currency = 'USD' THEN amount END, currency <> 'USD' OR amount IS NULL
+        CASE WHEN currency = 'USD' THEN amount END, 1, (currency <> 'USD' OR amount IS NULL)::BIGINT
     FROM invoiced
     UNION ALL
-    SELECT accounts.account, events.occurred_at, 'local', events.cost_usd, events.cost_usd IS NULL
-    FROM priced_events AS events JOIN accounts
-        ON (list_contains(local_sources, events.source) OR list_contains(local_sources, 'provider:' || events.provider)
-            OR list_contains(local_sources, 'provider:' || events.route))
-        AND (local_account IS NULL OR local_account = events.account)
-    WHERE events.evidence = 'message'
+    SELECT accounts.account, seen.instant, 'local', seen.usd, seen.rows, seen.unknown
+    FROM responses AS seen JOIN accounts
+        ON (list_contains(local_sources, seen.source) OR list_contains(local_sources, 'provider:' || seen.provider)
+            OR list_contains(local_sources, 'provider:' || seen.route))
+        AND (local_account IS NULL OR local_account = seen.account)
 ),
 placed AS (  -- in the period it lies in, else in its UTC month, of which only what lies in no period is left then
     SELECT amounts.*,
@@ -69,18 +84,19 @@ placed AS (  -- in the period it lies in, else in its UTC month, of which only w
     FROM amounts LEFT JOIN known_periods AS known
         ON known.account = amounts.account AND amounts.instant >= known.starts_at AND amounts.instant < known.ends_at
     UNION ALL
-    SELECT account, starts_at, 'period', NULL, false, starts_at, ends_at FROM known_periods
+    SELECT account, starts_at, 'period', NULL, 1, 0, starts_at, ends_at FROM known_periods
 ),
 sums AS (
     SELECT account, period_start, period_end,
-        sum(usd) FILTER (WHERE says = 'local') AS local_usd, count(*) FILTER (WHERE says = 'local') AS local_rows,
-        count(*) FILTER (WHERE says = 'local' AND is_unknown) AS local_unknown,
+        sum(usd) FILTER (WHERE says = 'local') AS local_usd,
+        coalesce(sum(rows) FILTER (WHERE says = 'local'), 0)::BIGINT AS local_rows,
+        coalesce(sum(unknown) FILTER (WHERE says = 'local'), 0)::BIGINT AS local_unknown,
         sum(usd) FILTER (WHERE says = 'usage') AS usage_usd,
-        count(*) FILTER (WHERE says = 'usage' AND is_unknown) AS usage_unknown,
+        coalesce(sum(unknown) FILTER (WHERE says = 'usage'), 0)::BIGINT AS usage_unknown,
         sum(usd) FILTER (WHERE says = 'cost') AS cost_usd,
         sum(usd) FILTER (WHERE says = 'invoice') AS invoice_usd, count(*) FILTER (WHERE says = 'invoice') AS invoice_rows,
         sum(usd) FILTER (WHERE says = 'preview') AS preview_usd,
-        count(*) FILTER (WHERE says IN ('invoice', 'cost') AND is_unknown) AS kept_apart
+        coalesce(sum(unknown) FILTER (WHERE says IN ('invoice', 'cost')), 0)::BIGINT AS kept_apart
     FROM placed GROUP BY account, period_start, period_end HAVING count(*) FILTER (WHERE says <> 'local') > 0
 ),
 compared AS (
