@@ -19,9 +19,12 @@ settings.load_profile("any machine")
 """Hypothesis would fail an example that takes 200 ms, as on a busy machine. Tests that are about time measure it."""
 
 
+_LONGEST = ("/torture/", "/hostile/", "automation/test_accounts", "automation/test_daemon", "test_interrupted")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the longest files first: what is left at the end should keep all workers busy."""
-    items.sort(key=lambda item: "/torture/" not in item.nodeid and "/hostile/" not in item.nodeid)
+    """Puts the longest files first (xdist must not sort them): what is left at the end keeps all workers busy."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in _LONGEST))
 
 
 @pytest.fixture(scope="session")

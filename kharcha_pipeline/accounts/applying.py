@@ -60,10 +60,9 @@ def apply(
     *,
     now_ms: int,
     closed_before_ms: int,
-    is_deep: bool,
 ) -> Applied:
     """Stores a reading that was just made and what it says; see `AccountStore.apply`."""
-    readings.note_last(connection, reading, is_deep=is_deep)
+    readings.note_last(connection, reading)
     known = readings.known(connection, reading)
     area = _area(connection, resource, reading, known.id if known else None)
     if area is None:
@@ -122,7 +121,7 @@ def apply_again(
     writer.added(comparison)
     if _is_complete(normalized):
         writer.vanish(one for one in comparison.missing if not one.missed)
-    readings.note_rejects(connection, reading, normalized.rejects)
+    readings.note_rejects(connection, reading.scope, reading.window, normalized.rejects, reading.fetched_ms)
     return writer.written()
 
 
@@ -248,7 +247,7 @@ def _settle(
         readings.set_status(connection, reading, "applied")
     if not is_empty:
         readings.supersede(connection, reading, reading_id, now_ms)
-    readings.note_rejects(connection, reading, normalized.rejects)
+    readings.note_rejects(connection, reading.scope, reading.window, normalized.rejects, reading.fetched_ms)
     _tell_of_drift(connection, reading, now_ms)
     writer = VersionWriter(connection, reading, area.kind)
     writer.matches(comparison.matches)

@@ -366,13 +366,20 @@ class _Cycle:
         return None
 
     def _identify(self, session: Session) -> None:
-        """Asks whose credential it is before anything is read with it."""
+        """Asks whose credential it is before anything is read with it: two people's usage must not become one's."""
         try:
-            self._account.connector.probe(session, self._account.settings)
+            members = self._account.connector.probe(session, self._account.settings)
         except Unauthorized as error:
             raise SessionExpired(self._expired_sentence()) from error
         except Denied:
             return  # this request is not for the account; what it may ask shows itself
+        told = {member.member_id for member in members if member.role == "account"}
+        known = self._store.identities(self._name)
+        if told and known and told.isdisjoint(known):
+            raise Misconfigured(
+                f"The credential of {self._name} belongs to another account than the one polled under this name so "
+                "far. Log in with one of that account, or give the other one a name of its own in accounts.toml."
+            )
 
     def _planned(self, backfill: Window | None, reads_again: bool) -> list[Reading]:
         unavailable = self._status().unavailable
@@ -406,10 +413,17 @@ class _Cycle:
         except (Denied, Moved) as failure:
             self._close(resource, failure)
         except (Drifted, Inconsistent) as failure:
+            if isinstance(failure, Drifted):
+                self._reject(reading, failure)
             self._problems.append(("needs_attention" if isinstance(failure, Drifted) else "degraded", str(failure)))
             self._faults[resource.name] += 1
             if self._faults[resource.name] >= MOST_FAULTS:
                 self._left_out.add(resource.name)
+
+    def _reject(self, reading: Reading, failure: Drifted) -> None:
+        """Keeps of an answer of unknown shape what helps to understand it: names and types of its fields."""
+        reason = f"{failure} It had: {failure.sample}" if failure.sample else str(failure)
+        self._store.reject(self._name, reading.resource.name, reading.window, reason, self._clock.now_ms())
 
     def _store_window(self, session: Session, reading: Reading) -> None:
         connector, settings = self._account.connector, self._account.settings

@@ -144,7 +144,7 @@ class Invoice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag
         amount: in `currency` (upper case).
         status: the vendor's word: `draft`, `open`, `paid`, `void`.
         lines: description and amount of each line, in the vendor's order.
-        is_preview: whether it is the open period's running sum and no invoice yet.
+        is_preview: whether it is the vendor's statement of a period, and no invoice.
     """
 
     invoice_id: str

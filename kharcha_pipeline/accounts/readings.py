@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -239,25 +239,26 @@ def was_discarded(connection: sqlite3.Connection, reading: Reading) -> bool:
     return connection.execute(_DISCARDED, (*reading.scope, from_ms, reading.digest)).fetchone() is not None
 
 
-def note_rejects(connection: sqlite3.Connection, reading: Reading, rejects: Sequence[str]) -> None:
-    """Remembers rows that could not be used, each reason once for each beginning of a window."""
-    scope = reading.scope
+def note_rejects(
+    connection: sqlite3.Connection, scope: Scope, window: Window, rejects: Iterable[str], seen_ms: int
+) -> None:
+    """Remembers what could not be used, each reason once for each beginning of a window."""
     connection.executemany(
         "INSERT OR IGNORE INTO rejects (account, resource, reason, first_seen_at, from_ms) VALUES (?, ?, ?, ?, ?)",
-        [(scope.account, scope.resource, reason, reading.fetched_ms, reading.window.from_ms) for reason in rejects],
+        [(scope.account, scope.resource, reason, seen_ms, window.from_ms) for reason in rejects],
     )
 
 
-def note_last(connection: sqlite3.Connection, reading: Reading, *, is_deep: bool) -> None:
+def note_last(connection: sqlite3.Connection, reading: Reading) -> None:
     """Remembers when a resource was read."""
-    connection.execute(_NOTE_LAST, (*reading.scope, is_deep, reading.fetched_ms))
+    connection.execute(_NOTE_LAST, (*reading.scope, reading.fetched_ms))
 
 
-def last(connection: sqlite3.Connection, scope: Scope, *, deep: bool) -> int | None:
-    """When a resource was last read, deeply or at all."""
-    query = "SELECT max(at) FROM last_readings WHERE account = ? AND connector = ? AND resource = ? AND is_deep >= ?"
-    found: int | None = connection.execute(query, (*scope, deep)).fetchone()[0]
-    return found
+def last(connection: sqlite3.Connection, scope: Scope) -> int | None:
+    """When a resource was last read."""
+    query = "SELECT at FROM last_readings WHERE account = ? AND connector = ? AND resource = ?"
+    found = connection.execute(query, scope).fetchone()
+    return None if found is None else int(found[0])
 
 
 def covered(connection: sqlite3.Connection, scope: Scope) -> list[Window]:
@@ -342,8 +343,8 @@ UPDATE readings SET status = 'superseded'
 WHERE {_OF_SCOPE} AND status = 'applied' AND from_ms >= ? AND until_ms <= ? AND id <> ? AND fetched_at <= ?
 """
 _NOTE_LAST = """
-INSERT INTO last_readings VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (account, connector, resource, is_deep) DO UPDATE SET at = max(at, excluded.at)
+INSERT INTO last_readings VALUES (?, ?, ?, ?)
+ON CONFLICT (account, connector, resource) DO UPDATE SET at = max(at, excluded.at)
 """
 _COVERED = f"SELECT from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND status = 'applied' AND until_ms > from_ms"
 _SINCE = f"SELECT from_ms, until_ms FROM readings WHERE {_OF_SCOPE} AND fetched_at >= ? AND until_ms > from_ms"

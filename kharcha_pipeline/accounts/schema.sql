@@ -106,14 +106,13 @@ CREATE INDEX IF NOT EXISTS readings_by_instant ON readings (account, connector, 
 CREATE INDEX IF NOT EXISTS readings_that_stand ON readings (account, connector, resource, from_ms, until_ms)
     WHERE status = 'applied';
 
--- When a resource was last read completely, deeply or not.
+-- When a resource was last read completely.
 CREATE TABLE IF NOT EXISTS last_readings (
     account TEXT NOT NULL,
     connector TEXT NOT NULL,
     resource TEXT NOT NULL,
-    is_deep INTEGER NOT NULL,
     at INTEGER NOT NULL,
-    PRIMARY KEY (account, connector, resource, is_deep)
+    PRIMARY KEY (account, connector, resource)
 ) STRICT, WITHOUT ROWID;
 
 -- The answers of each reading, as they came, without credentials; equal bodies are kept once.

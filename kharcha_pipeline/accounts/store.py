@@ -295,15 +295,9 @@ class AccountStore:
         """What was read completely at or after an instant, in order and merged; nothing for a snapshot."""
         return readings.since(self._connection, self._scope(account, resource), since_ms)
 
-    def last_reading(self, account: str, resource: str, *, deep: bool = False) -> int | None:
-        """When a resource was last read completely, in milliseconds, whether the reading was applied or held.
-
-        Args:
-            account: its name.
-            resource: its name.
-            deep: counts readings of the daily deep look-back only.
-        """
-        return readings.last(self._connection, self._scope(account, resource), deep=deep)
+    def last_reading(self, account: str, resource: str) -> int | None:
+        """When a resource was last read completely, in milliseconds, whether the reading was applied or held."""
+        return readings.last(self._connection, self._scope(account, resource))
 
     def apply(
         self,
@@ -315,7 +309,6 @@ class AccountStore:
         *,
         now_ms: int,
         closed_before_ms: int,
-        is_deep: bool = False,
     ) -> Applied:
         """Stores one window that was read completely: its answers and what they say, or nothing of it.
 
@@ -327,7 +320,6 @@ class AccountStore:
             normalized: what they say.
             now_ms: the instant.
             closed_before_ms: windows that end by then are closed: their rows are not expected to change any more.
-            is_deep: whether it belongs to the daily deep look-back.
 
         Raises:
             AccountsUsageError: when there is no such account.
@@ -342,7 +334,6 @@ class AccountStore:
                 normalized,
                 now_ms=now_ms,
                 closed_before_ms=closed_before_ms,
-                is_deep=is_deep,
             )
 
     def held(self, account: str | None = None) -> list[Held]:
@@ -412,6 +403,24 @@ class AccountStore:
     def _scope(self, account: str, resource: str) -> Scope:
         return Scope(account, self._one(account, "connector"), resource)
 
+    def reject(self, account: str, resource: str, window: Window, reason: str, now_ms: int) -> None:
+        """Remembers why a window could not be used at all, once for each reason.
+
+        Args:
+            account: its name.
+            resource: what was read.
+            window: which part of it.
+            reason: a phrase that quotes nothing of the answers but names and types of their fields.
+            now_ms: the instant.
+        """
+        with self._writing():
+            readings.note_rejects(self._connection, self._scope(account, resource), window, [reason], now_ms)
+
+    def identities(self, account: str) -> frozenset[str]:
+        """The vendor's own ids of whose account this is, as it said so far; none where it never did."""
+        found = self._connection.execute(_IDENTITIES, (account, self._one(account, "connector")))
+        return frozenset(number for (number,) in found)
+
     # Notices
 
     def note(self, account: str, sentence: str, now_ms: int, subject: str = "drift", *, once_key: str) -> bool:
@@ -456,6 +465,10 @@ ON CONFLICT (name) DO UPDATE SET
 _UNAVAILABLE = "SELECT resource, sentence FROM unavailable WHERE account = ? ORDER BY resource"
 _SET_UNAVAILABLE = """
 INSERT INTO unavailable VALUES (?, ?, ?, ?) ON CONFLICT (account, resource) DO UPDATE SET sentence = excluded.sentence
+"""
+_IDENTITIES = """
+SELECT content ->> '$.member_id' FROM items JOIN versions ON versions.id = items.shown
+WHERE items.account = ? AND items.connector = ? AND items.kind = 'member' AND content ->> '$.role' = 'account'
 """
 _HELD = """
 SELECT held.id, account, resource, from_ms, until_ms, fetched_at, held_at, sentence

@@ -48,8 +48,7 @@ def accounts_due(
         due = [
             (account, statuses[name])
             for name, account in configuration.accounts.items()
-            # One that is new is polled in the next tick: until then Dagster does not know its partition.
-            if name in known and is_due(account, statuses[name], store, now_ms, pipeline.settings.environment)
+            if is_due(account, statuses[name], store, now_ms, pipeline.settings.environment)
         ]
     added = [name for name in configuration.accounts if name not in known]
     removed = sorted(known - set(configuration.accounts))

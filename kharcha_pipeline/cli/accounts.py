@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from kharcha_pipeline.accounts.connector import Window
     from kharcha_pipeline.accounts.cycle import Polled
     from kharcha_pipeline.accounts.panel import Row
-    from kharcha_pipeline.accounts.store import AccountStore
+    from kharcha_pipeline.accounts.store import AccountStore, Held
 
 _NAMES = click.argument("names", metavar="[NAME]...", nargs=-1)
 _NAME = click.argument("name")
+_HELD = click.argument("which", metavar="READING|ACCOUNT...", nargs=-1, required=True)
 _NO_SYNC = click.option(
     "--no-sync", is_flag=True, help="Leave it to the next sync to bring what was read into the tables."
 )
@@ -250,21 +251,43 @@ def backfill(context: click.Context, name: str, first: str, last: str | None, ag
 
 
 @command.command()
-@click.argument("number", type=int)
+@_HELD
 @_NO_SYNC
-def accept(number: int, no_sync: bool) -> None:
-    """Apply a reading that was held back."""
-    _decide(number, accept=True)
-    click.echo(f"Reading {number} was applied.")
+def accept(which: Sequence[str], no_sync: bool) -> None:
+    """Apply readings that were held back: by number, or all of an account by its name."""
+    for number in _decided(which, accept=True):
+        click.echo(f"Reading {number} was applied.")
     _sync(no_sync)
 
 
 @command.command()
-@click.argument("number", type=int)
-def discard(number: int) -> None:
-    """Discard a reading that was held back."""
-    _decide(number, accept=False)
-    click.echo(f"Reading {number} was discarded; what was known before stays.")
+@_HELD
+def discard(which: Sequence[str]) -> None:
+    """Discard readings that were held back: by number, or all of an account by its name."""
+    for number in _decided(which, accept=False):
+        click.echo(f"Reading {number} was discarded; what was known before stays.")
+
+
+@command.command()
+@_NAMES
+@_NO_SYNC
+def normalize(names: Sequence[str], no_sync: bool) -> None:
+    """Understand the answers that were kept once more, then sync. No vendor is asked.
+
+    For after an upgrade that understands a vendor better. What changes is kept with both values, as any revision.
+    """
+    with _opened() as (configuration, store):
+        for account in _chosen(configuration, names):
+            with store.polling(account.name):
+                applied = store.normalize_again(account.name, account.connector, account.settings, now_ms=_now_ms())
+            news = applied.inserted + applied.changed + applied.vanished + applied.returned
+            click.echo(f"{account.name}: {counted(news, 'change') if news else 'nothing new'}.")
+    _sync(no_sync)
+
+
+def _names_of(held: Held) -> set[str]:
+    """What a reading that waits is called: its number, and its account unless that looks like a number."""
+    return {str(held.id)} if held.account.isdecimal() else {str(held.id), held.account}
 
 
 @contextmanager
@@ -300,17 +323,29 @@ def _chosen(configuration: Configuration, names: Sequence[str]) -> list[Account]
     return [account for name, account in configuration.accounts.items() if not names or name in names]
 
 
-def _decide(number: int, *, accept: bool) -> None:
+def _decided(which: Sequence[str], *, accept: bool) -> Iterator[int]:
+    """Decides about readings, the oldest first, and hands out their numbers as it goes.
+
+    Raises:
+        AccountsUsageError: when one of them does not wait, or nothing of an account does; then nothing was decided.
+    """
     from kharcha_pipeline.accounts.failures import AccountsUsageError
 
     with _opened() as (configuration, store):
-        held = next((one for one in store.held() if one.id == number), None)
-        if held is None:
-            raise AccountsUsageError(
-                f"No reading {number} waits for a decision. `kharcha accounts list` tells which do."
-            )
-        account = _one(configuration, held.account)
-        store.decide(number, accept=accept, now_ms=_now_ms(), connector=account.connector, settings=account.settings)
+        waiting = store.held()
+        for asked in which:
+            if not any(asked in _names_of(held) for held in waiting):
+                what = asked if asked.isdecimal() else f"of {asked}"
+                raise AccountsUsageError(
+                    f"No reading {what} waits for a decision. `kharcha accounts list` tells which do."
+                )
+        for held in waiting:
+            if not _names_of(held).isdisjoint(which):
+                account = _one(configuration, held.account)
+                store.decide(
+                    held.id, accept=accept, now_ms=_now_ms(), connector=account.connector, settings=account.settings
+                )
+                yield held.id
 
 
 def _end(

@@ -157,7 +157,7 @@ COMMENT ON COLUMN invoices.amount IS 'Amount in currency; NULL when not known.';
 COMMENT ON COLUMN invoices.currency IS 'Currency, e.g. USD.';
 COMMENT ON COLUMN invoices.status IS 'The vendor''s word: draft, open, paid, void.';
 COMMENT ON COLUMN invoices.lines IS 'Description and amount of each line.';
-COMMENT ON COLUMN invoices.is_preview IS 'Whether it is the open period''s running sum and no invoice yet.';
+COMMENT ON COLUMN invoices.is_preview IS 'Whether it is the vendor''s statement of a period, and no invoice.';
 COMMENT ON COLUMN invoices.is_shown IS 'Whether the vendor still shows it; the values are the last ones shown.';
 COMMENT ON COLUMN invoices.first_seen_at IS 'When the vendor was first seen to show it.';
 COMMENT ON COLUMN invoices.seen_at IS 'When these values were first seen.';

@@ -98,10 +98,11 @@ class Little:
             if resource.name == "limits":
                 return Normalized([Limit(name="hard limit", limit_usd=Decimal(row["limit"])) for row in told])
             if resource.name == "members":
-                return Normalized([Member(member_id=row["id"]) for row in told])
+                return Normalized([Member(member_id=row["id"], role=row["role"]) for row in told])
             return Normalized([_event(row) for row in told])
         except KeyError:
-            raise Drifted(f"The rows of {resource.name} have not the shape that is known.") from None
+            sample = ", ".join(f"{name}: {type(value).__name__}" for name, value in told[0].items())
+            raise Drifted(f"The rows of {resource.name} have not the shape that is known.", sample=sample) from None
 
     def _told(self, answer: Answer) -> Any:
         return json.loads(answer.body, parse_float=Decimal)
@@ -163,7 +164,7 @@ class LittleVendor:
         if received.path == "/limits":
             return Reply(200, {"rows": [{"limit": "100"}]})
         if received.path == "/members":
-            return Reply(200, {"rows": [{"id": self.whose[credential]}]})
+            return Reply(200, {"rows": [{"id": self.whose[credential], "role": "account"}]})
         asked = received.parameters
         start, end, page = int(asked["from"]), int(asked["until"]), int(asked["page"])
         rows = [

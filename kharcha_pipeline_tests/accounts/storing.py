@@ -79,7 +79,6 @@ def apply(
     resource: Resource = EVENTS,
     account: str = ACCOUNT,
     closed_before_ms: int = 0,
-    is_deep: bool = False,
     **normalized: Any,
 ) -> Applied:
     """Stores a window in which the vendor shows these items."""
@@ -91,7 +90,6 @@ def apply(
         Normalized(items, **normalized),
         now_ms=fetched_ms,
         closed_before_ms=closed_before_ms,
-        is_deep=is_deep,
     )
 
 

@@ -85,15 +85,15 @@ def test_event_appears_late_outside_the_lookback(tmp_path: Path) -> None:
         apply(store, [event()], FIRST)
         later = FIRST + 20 * DAY_MS
         month = Window(DAY.from_ms, DAY.from_ms + 31 * DAY_MS)
-        applied = apply(store, [event(at_ms=START + 1), event()], later, window=month, is_deep=True)
+        applied = apply(store, [event(at_ms=START + 1), event()], later, window=month)
         assert applied == Applied(inserted=1, unchanged=1)
-        assert store.last_reading(ACCOUNT, "events", deep=True) == later
+        assert store.last_reading(ACCOUNT, "events") == later
 
 
 def test_revision_outside_the_lookback(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         apply(store, [event()], FIRST)
-        applied = apply(store, [event(charged="0.2")], FIRST + 20 * DAY_MS, closed_before_ms=FIRST, is_deep=True)
+        applied = apply(store, [event(charged="0.2")], FIRST + 20 * DAY_MS, closed_before_ms=FIRST)
         assert applied == Applied(changed=1)
 
 

@@ -140,6 +140,21 @@ def test_200_with_zeros_for_a_wrong_user_id(house: House) -> None:
     assert house.poll("seat", is_forced=True).outcome == "polled"
 
 
+def test_a_credential_of_somebody_else_is_not_taken_for_the_same_account(house: House) -> None:
+    house.poll("seat")
+    before = house.known("seat")
+    house.vendor.join("key-of-ben", [Usage(NOON_MS - 60_000, charged="9")])
+    house.environment["KEY_SEAT"] = "key-of-ben"
+    house.poll("seat")
+    assert house.status("seat").state == "needs_attention"
+    assert "another account" in house.status("seat").sentence
+    assert house.known("seat") == before
+    assert len(alerts(house)) == 1
+    house.environment["KEY_SEAT"] = "key-of-seat"
+    assert house.poll("seat").outcome == "polled"
+    assert house.known("seat") == house.told("seat") == before
+
+
 def test_403_invalid_origin(house: House) -> None:
     house.vendor.answers["/events"] = Reply(403, {"error": "Invalid origin for state-changing request"})
     house.poll("seat")

@@ -171,6 +171,9 @@ def test_a_shape_that_is_not_known_stops_its_resource_only(house: House) -> None
     assert "limits" in polled.sentence
     assert house.known("seat") == house.told("seat")
     assert house.rows("SELECT count(*) FROM versions WHERE kind = 'limit'") == [(0,)]
+    house.poll("seat", is_forced=True)
+    ((reason,),) = house.rows("SELECT reason FROM rejects WHERE resource = 'limits'")
+    assert reason == "The rows of limits have not the shape that is known. It had: ceiling: str"
     house.vendor.answers.clear()
     house.poll("seat", is_forced=True)
     assert house.transitions("seat") == ["needs_attention", "active"]

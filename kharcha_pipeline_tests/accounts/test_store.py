@@ -289,16 +289,6 @@ def test_a_snapshot_covers_no_time_but_was_read(tmp_path: Path) -> None:
         assert store.last_reading(ACCOUNT, "limits") == START
 
 
-def test_deep_readings_are_remembered_apart(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
-        assert store.last_reading(ACCOUNT, "events") is None
-        apply(store, [], START + DAY_MS, is_deep=True)
-        apply(store, [], START + 2 * DAY_MS)
-        assert store.last_reading(ACCOUNT, "events") == START + 2 * DAY_MS
-        assert store.last_reading(ACCOUNT, "events", deep=True) == START + DAY_MS
-        assert store.last_reading(ACCOUNT, "usage", deep=True) is None
-
-
 def test_what_was_read_lately_is_known_whether_it_changed_or_not(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         apply(store, [event()], START + DAY_MS)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.instance.types import DynamicPartitionsStoreAfterRequests
 
 from kharcha_pipeline.accounts.clock import DAY_MS
 from kharcha_pipeline.accounts.failures import AccountsUsageError
@@ -46,13 +47,17 @@ class Branch(Location):
         return build_definitions(self.machine.settings, alert=self.alerts.append, pipeline=self.pipeline)
 
     def look(self) -> tuple[list[dg.RunRequest], list[str]]:
-        """A tick of `accounts_due`, and another one where it made partitions; with the partitions after it."""
+        """A tick of `accounts_due`: the runs it asks for, and the partitions after it."""
         context = dg.build_sensor_context(
             instance=self.instance,
             repository_def=self.definitions.get_repository_def(),
             resources={"pipeline": self.pipeline},
         )
-        with dg.partition_loading_context(dynamic_partitions_store=self.instance):
+        assert self.office
+        # As the daemon does: what a tick asks to be added is there for the runs that the same tick asks for.
+        added = account_partitions.build_add_request(self.office.names)
+        after = DynamicPartitionsStoreAfterRequests.from_requests(self.instance, [added])
+        with dg.partition_loading_context(dynamic_partitions_store=after):
             result = self.definitions.resolve_sensor_def("accounts_due").evaluate_tick(context)
         for request in result.dynamic_partitions_requests or []:
             name, keys = request.partitions_def_name, list(request.partition_keys)
@@ -62,8 +67,6 @@ class Branch(Location):
                 for key in keys:
                     self.instance.delete_dynamic_partition(name, key)
         partitions = self.instance.get_dynamic_partitions(str(account_partitions.name))
-        if any(isinstance(one, dg.AddDynamicPartitionsRequest) for one in result.dynamic_partitions_requests or []):
-            return self.look()
         return list(result.run_requests or []), sorted(partitions)
 
     def follow(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:

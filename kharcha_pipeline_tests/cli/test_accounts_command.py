@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from kharcha_pipeline.accounts.clock import DAY_MS
 from kharcha_pipeline_tests.accounts.cursor_vendor import Usage, event
 from kharcha_pipeline_tests.accounts.office import HISTORY_DAYS, KEY, Office
 from kharcha_pipeline_tests.accounts.vendor_server import Fault, Reply
@@ -197,6 +198,40 @@ def test_backfill_by_month(terminal: Terminal, office: Office) -> None:
     for wrong in (["--from", "September"], ["--from", "2026-09", "--until", "2026-08"], ["--from", "2026-13"]):
         assert terminal.kharcha("accounts", "backfill", "team", *wrong).code == 2
     assert accounts(terminal)["team"]["events"] == 2 * HISTORY_DAYS + 1
+
+
+def test_all_readings_of_an_account_are_decided_at_once(terminal: Terminal, office: Office) -> None:
+    team = office.add("team")
+    now_ms = office.clock.now_ms()
+    team.events = [
+        Usage(event(now_ms - day * DAY_MS - 3_600_000 - number * 1000)) for day in range(2) for number in range(12)
+    ]
+    well(terminal.kharcha("accounts", "poll", "--no-sync"))
+    for usage in team.events:
+        usage.shown["chargedCents"] = 0
+    terminal.kharcha("accounts", "poll", "--all", "--no-sync")
+    assert len(accounts(terminal)["team"]["held"]) > 1
+    assert terminal.kharcha("accounts", "accept", "team", "nobody", "--no-sync").code == 2
+    well(terminal.kharcha("accounts", "accept", "team", "--no-sync"))
+    assert accounts(terminal)["team"]["held"] == []
+    assert accounts(terminal)["team"]["spend_usd"] is not None
+
+
+def test_answers_that_were_kept_are_understood_again_without_asking_anybody(
+    terminal: Terminal, office: Office
+) -> None:
+    office.add("team")
+    well(terminal.kharcha("accounts", "poll"))
+    with closing(sqlite3.connect(terminal.data / "accounts.sqlite")) as connection, connection:
+        before = connection.execute("SELECT count(*) FROM versions").fetchone()
+        query = "UPDATE versions SET content = replace(content, '\"input_tokens\":1200', '\"input_tokens\":7')"
+        connection.execute(f"{query} WHERE id = (SELECT min(id) FROM versions WHERE kind = 'event')")
+    asked = len(office.server.log)
+    assert "team: 1 change." in well(terminal.kharcha("accounts", "normalize")).out
+    assert "team: nothing new." in well(terminal.kharcha("accounts", "normalize", "team")).out
+    assert len(office.server.log) == asked
+    with closing(sqlite3.connect(terminal.data / "accounts.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) - 1 FROM versions").fetchone() == before
 
 
 @pytest.mark.parametrize("decision", ["accept", "discard"])
