@@ -159,6 +159,7 @@ def _run_accounts(produced: Produced, terminal: Terminal) -> None:
             (("backfill", "team", "--from", "2026-01", "--until", "2026-01", "--no-sync"), "", 0),
             (("accept", "1"), "", 2),
             (("discard", "1"), "", 2),
+            (("normalize",), "", 0),
             (("remove", "team"), "", 2),
         ):
             outcome = terminal.run("accounts", *arguments, stdin=stdin)

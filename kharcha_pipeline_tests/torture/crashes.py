@@ -43,14 +43,15 @@ class _Killer:
 
 
 def run(directory: Path, seed: int, kills: int, seconds: float = float("inf")) -> Kills:
-    """Kills so many processes, or for so long, and checks after every one that the next run repairs everything."""
+    """Kills so many processes, each kind at least once, or for so long; after every one the next run repairs all."""
     done = Kills()
     deadline = time.monotonic() + seconds
     with Nursery() as nursery:
         scene = Scene(directory, seed)
         killer = _Killer(scene, nursery)
         for disturbed in cycle(DISTURBED):
-            if done.killed.total() >= kills or time.monotonic() >= deadline:
+            is_enough = done.killed.total() >= kills and len(done.killed) == len(DISTURBED)
+            if is_enough or time.monotonic() >= deadline:
                 break
             was_alive = killer.kill(disturbed)
             (done.killed if was_alive else done.finished)[disturbed] += 1

