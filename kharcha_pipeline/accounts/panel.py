@@ -39,7 +39,7 @@ class Row(NamedTuple):
     """One account of the panel.
 
     Attributes:
-        status: the state in words, `disabled` or `removed`.
+        status: the state in words, `not polled yet`, `disabled` or `removed`.
         held: numbers of the readings that wait for a decision.
     """
 
@@ -69,6 +69,8 @@ def status_of(account: AccountStatus) -> str:
         return "removed"
     if not account.is_enabled:
         return "disabled"
+    if account.state == "active" and account.last_attempt is None:
+        return "not polled yet"
     return account.state.replace("_", " ")
 
 

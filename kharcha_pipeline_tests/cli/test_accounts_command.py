@@ -55,6 +55,7 @@ def test_an_account_from_its_first_line_to_its_cost(terminal: Terminal, office: 
     assert outcome.code == 0, outcome
     assert stat.S_IMODE(office.file.with_name("team.key").stat().st_mode) == 0o600
     assert "accepts the credential" in well(terminal.kharcha("accounts", "check")).out
+    assert accounts(terminal)["team"]["status"] == "not polled yet"
     outcome = well(terminal.kharcha("accounts", "poll"))
     assert outcome.lines[0].startswith("team: ")
     assert " new with " in outcome.lines[0]
