@@ -13,7 +13,7 @@ run: $(RUNTIME) ## Sync this machine's agent logs (or the bundled samples) and s
 install: $(DEVELOPMENT) ## Set up .venv with everything for development.
 
 test: $(DEVELOPMENT) ## Run all tests but those that need a browser.
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not browser"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not browser"
 
 test-browser: $(DEVELOPMENT) ## Run the tests that need a browser (Debian: apt-get install chromium).
 	$(BIN)/pytest -m browser

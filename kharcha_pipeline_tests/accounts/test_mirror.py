@@ -324,7 +324,7 @@ _POLLS = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(_POLLS)
 def test_the_same_versions_in_any_number_of_syncs_make_the_same_tables(
     tmp_path_factory: pytest.TempPathFactory, polls: Any
