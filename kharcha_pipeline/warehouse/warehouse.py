@@ -37,6 +37,9 @@ _VIEWS = (
 """Who declares tables and views, in order of creation. Each room keeps the SQL of the tables it alone writes."""
 
 
+_COPIES = 2
+"""How often the copy for readers is tried: one that cannot be opened never takes the place of one that can."""
+
 _COUNT_CHANGE = "UPDATE operations.facts SET value = (value::BIGINT + 1)::VARCHAR WHERE name = 'changes'"
 
 
@@ -170,21 +173,35 @@ class Warehouse:
         """
         with exclusive(self.directory / "publish.lock", "publish the tables"), _sentences(self.published_path):
             fresh = self.directory / "kharcha.duckdb.new"
-            fresh.unlink(missing_ok=True)
-            Path(f"{fresh}.wal").unlink(missing_ok=True)
-            with exclusive(self._lock_path, "copy the warehouse"):
-                with guarded(self.path, writes=False) as connection:
-                    if _changes(connection) == self.published_changes() or half_built_days(connection):
-                        return False
-                    connection.execute("CHECKPOINT")
-                fresh.touch(0o600)  # so that nobody else can open it, not even while it is written
-                shutil.copyfile(self.path, fresh)
-            with attached(fresh) as connection:
-                connection.execute(_resource("kharcha_pipeline.warehouse", "publish.sql"))
+            for _ in range(_COPIES):
+                if not self._make_copy(fresh):
+                    return False
+                if _is_readable(fresh):
+                    break
+            else:
+                raise WarehouseError(
+                    f"The copy for readers was made {_COPIES} times and could not be read, so the one before stays. "
+                    "Run this again; if it stays so, please report it."
+                )
             synchronize(fresh)
             os.replace(fresh, self.published_path)
             synchronize(self.directory)
             return True
+
+    def _make_copy(self, fresh: Path) -> bool:
+        """Makes what readers get; tells whether there is any need."""
+        fresh.unlink(missing_ok=True)
+        Path(f"{fresh}.wal").unlink(missing_ok=True)
+        with exclusive(self._lock_path, "copy the warehouse"):
+            with guarded(self.path, writes=False) as connection:
+                if _changes(connection) == self.published_changes() or half_built_days(connection):
+                    return False
+                connection.execute("CHECKPOINT")
+            fresh.touch(0o600)  # so that nobody else can open it, not even while it is written
+            shutil.copyfile(self.path, fresh)
+        with attached(fresh) as connection:
+            connection.execute(_resource("kharcha_pipeline.warehouse", "publish.sql"))
+        return True
 
     def published_changes(self) -> int | None:
         """Which state of the warehouse the published copy shows; `None` when there is no usable copy."""
@@ -196,6 +213,15 @@ class Warehouse:
         except duckdb.Error:
             return None
         return int(rows[0][0]) if rows else None
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether DuckDB can open a database and read what it holds, as readers will."""
+    try:
+        with attached(path, read_only=True) as connection:
+            return bool(connection.execute("SELECT count(*) FROM about").fetchall()[0][0])
+    except duckdb.Error:
+        return False
 
 
 def connect_published(path: Path) -> duckdb.DuckDBPyConnection:

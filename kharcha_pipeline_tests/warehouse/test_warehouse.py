@@ -179,6 +179,36 @@ def test_an_open_reader_keeps_its_copy_while_a_new_one_is_published(warehouse: W
     assert count_by_day(connect_published(warehouse.published_path)) == {date(2026, 1, 1): 9}
 
 
+def test_a_copy_that_cannot_be_opened_never_takes_the_place_of_one_that_can(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warehouse.write() as connection:
+        replace_day(connection, date(2026, 1, 1), 3)
+    warehouse.publish()
+    with warehouse.write() as connection:
+        replace_day(connection, date(2026, 1, 1), 9)
+    damages = 2
+    make_copy = Warehouse._make_copy
+
+    def damaged(warehouse: Warehouse, fresh: Path) -> bool:
+        nonlocal damages
+        is_made = make_copy(warehouse, fresh)
+        if damages:
+            damages -= 1
+            os.truncate(fresh, 12 * 1024)
+        return is_made
+
+    monkeypatch.setattr(Warehouse, "_make_copy", damaged)
+    with pytest.raises(WarehouseError, match="the one before stays"):
+        warehouse.publish()
+    with connect_published(warehouse.published_path) as reader:
+        assert count_by_day(reader) == {date(2026, 1, 1): 3}
+    damages = 1  # one copy that went wrong is made again
+    assert warehouse.publish()
+    with connect_published(warehouse.published_path) as reader:
+        assert count_by_day(reader) == {date(2026, 1, 1): 9}
+
+
 def test_everything_written_is_readable_by_its_owner_alone(warehouse: Warehouse) -> None:
     with warehouse.write():
         pass
