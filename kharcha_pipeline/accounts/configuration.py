@@ -13,7 +13,6 @@ What a table may hold is the connector's own settings class; the JSON Schema for
 from __future__ import annotations
 
 import inspect
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from kharcha_pipeline.accounts.connector import AccountSettings, Connector
 from kharcha_pipeline.accounts.connectors.registry import CONNECTORS
 from kharcha_pipeline.accounts.credentials import FORMS, REFERENCE, Secret, reference_of, resolve
 from kharcha_pipeline.accounts.failures import AccountsUsageError
+from kharcha_pipeline.hosts import is_loopback
 
 VARIABLE = "KHARCHA_ACCOUNTS"
 SCHEMA_FILE = Path(__file__).with_name("accounts.schema.json")
@@ -164,14 +164,6 @@ def proxies_of(account: Account, environment: Mapping[str, str]) -> list[Proxy]:
     if len(set(addresses)) != len(addresses):
         raise AccountsUsageError(f"Account {account.name!r} names a proxy twice. Each counts once; take one away.")
     return proxies
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _read(path: Path) -> _File:

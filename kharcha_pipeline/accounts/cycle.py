@@ -72,9 +72,6 @@ Outcome = Literal[
   ended, its rest has not, somebody paused it, accounts.toml disables it, it is not due, or is being polled.
 """
 
-WELL: frozenset[Outcome] = frozenset({"polled", "unfinished", "early"})
-"""Outcomes with which nothing is wrong."""
-
 _RESTS: frozenset[State] = frozenset({"rate_limited", "blocked", "waiting"})
 _LEFT_BY_A_CREDENTIAL: frozenset[State] = frozenset({"session_expired", "needs_attention"})
 

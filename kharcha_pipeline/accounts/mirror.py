@@ -7,7 +7,6 @@ time, as after a backup was put in the place of the store, changes nothing.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sqlite3
@@ -18,8 +17,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from kharcha_pipeline.accounts.mirrored import TABLES, MirroredTable
-from kharcha_pipeline.sources.accounts import FILE, NEWEST_VERSION, read_store
-from kharcha_pipeline.sources.sqlite import FAILURES
+from kharcha_pipeline.sources.accounts import FILE, NEWEST_VERSION
+from kharcha_pipeline.sources.sqlite import FAILURES, read_ours
 from kharcha_pipeline.warehouse.columns import handed_over
 from kharcha_pipeline.warehouse.warehouse import Warehouse, fact, set_fact
 
@@ -182,11 +181,8 @@ def _told(path: Path, known: _Known, *, is_again: bool) -> _Told | None:
         OSError: when it cannot be read now.
     """
     try:
-        return read_store(str(path), lambda connection: _read(connection, known, is_again=is_again))
-    except FAILURES as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path)) from error
+        return read_ours(str(path), lambda connection: _read(connection, known, is_again=is_again))
+    except FAILURES:
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 State = Literal[
     "active",
@@ -26,16 +26,7 @@ State = Literal[
 - `paused`: somebody said so; nothing is asked until somebody says otherwise.
 """
 
-STATES: tuple[State, ...] = (
-    "active",
-    "rate_limited",
-    "waiting",
-    "degraded",
-    "blocked",
-    "needs_attention",
-    "session_expired",
-    "paused",
-)
+STATES: tuple[State, ...] = get_args(State)
 """All of them."""
 
 ALERTING: frozenset[State] = frozenset({"blocked", "needs_attention", "session_expired"})

@@ -23,7 +23,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from kharcha_pipeline.accounts.classification import SHORTEST_WAIT_MS, classified, described
 from kharcha_pipeline.accounts.clock import Clock
-from kharcha_pipeline.accounts.configuration import Account, is_loopback, proxies_of
+from kharcha_pipeline.accounts.configuration import Account, proxies_of
 from kharcha_pipeline.accounts.connector import Answer, Connector, Request
 from kharcha_pipeline.accounts.credentials import Secret
 from kharcha_pipeline.accounts.egress import Egress, Interrupted, Outgoing, Patience, ProxyRests, Route
@@ -36,6 +36,7 @@ from kharcha_pipeline.accounts.failures import (
     Unreachable,
 )
 from kharcha_pipeline.accounts.rates import RateLimiter, RequestMemory
+from kharcha_pipeline.hosts import is_loopback
 
 REMOVED = "(removed)"
 """What stands in an answer where the vendor repeated the credential."""

@@ -82,6 +82,19 @@ def drifted(where: str, what: str, value: object) -> Drifted:
     return Drifted(f"The shape of {where} changed: {what}.", sample=structure(value))
 
 
+def required_id(row: Fields) -> str:
+    """The vendor's id of what a row is about, as text.
+
+    Raises:
+        Drifted: when it is missing or empty.
+    """
+    row.require("id")
+    known = row.text("id")
+    if not known:
+        raise drifted(row.where, "it has no id", None)
+    return known
+
+
 def _refused(_: str) -> Any:
     raise ValueError
 

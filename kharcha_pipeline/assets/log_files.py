@@ -10,6 +10,7 @@ from kharcha_pipeline.assets.daily_stage import OWNERS, TRY_AGAIN
 from kharcha_pipeline.assets.metadata import table_metadata
 from kharcha_pipeline.assets.partitions import known_days
 from kharcha_pipeline.assets.pipeline import Pipeline
+from kharcha_pipeline.sources.landing import LandingResult
 
 GROUP = "landing"
 
@@ -40,8 +41,7 @@ def log_files_asset(
         context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> dg.MaterializeResult[None]:
         result = pipeline.land()
-        for day in known_days(partitions, sorted(result.touched_days)):
-            context.log_event(dg.AssetMaterialization("usage_records", partition=day.isoformat()))
+        log_touched_days(context, partitions, result)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": result.files_found,
@@ -54,6 +54,14 @@ def log_files_asset(
         )
 
     return log_files
+
+
+def log_touched_days(
+    context: dg.AssetExecutionContext, partitions: dg.DailyPartitionsDefinition, landed: LandingResult
+) -> None:
+    """Says of which local days a landing changed the raw records."""
+    for day in known_days(partitions, sorted(landed.touched_days)):
+        context.log_event(dg.AssetMaterialization("usage_records", partition=day.isoformat()))
 
 
 def usage_records_spec(partitions: dg.DailyPartitionsDefinition) -> dg.AssetSpec:

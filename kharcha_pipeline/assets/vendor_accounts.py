@@ -11,9 +11,8 @@ from kharcha_pipeline.accounts.cycle import Polled, poll, take_over
 from kharcha_pipeline.accounts.failures import AccountsError
 from kharcha_pipeline.accounts.store import AccountStore
 from kharcha_pipeline.assets.daily_stage import OWNERS
-from kharcha_pipeline.assets.log_files import GROUP
+from kharcha_pipeline.assets.log_files import GROUP, log_touched_days
 from kharcha_pipeline.assets.metadata import Metadata
-from kharcha_pipeline.assets.partitions import known_days
 from kharcha_pipeline.assets.pipeline import Pipeline
 
 VENDOR = "kharcha/vendor"
@@ -67,8 +66,7 @@ def vendor_accounts_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefini
     ) -> dg.MaterializeResult[None]:
         polled = _polled(context, pipeline)
         landed = pipeline.land()
-        for day in known_days(days, sorted(landed.touched_days)):
-            context.log_event(dg.AssetMaterialization("usage_records", partition=day.isoformat()))
+        log_touched_days(context, days, landed)
         return dg.MaterializeResult(
             metadata={**_metadata(polled), "touched_days": dg.MetadataValue.int(len(landed.touched_days))}
         )

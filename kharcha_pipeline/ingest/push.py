@@ -7,7 +7,6 @@ at will. The token and the rows are all that leaves the machine.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import random
 import re
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from kharcha_pipeline import __version__
+from kharcha_pipeline.hosts import is_loopback
 from kharcha_pipeline.ingest.contract import LARGEST, Row, cost_text
 from kharcha_pipeline.ingest.errors import IngestError, IngestUsageError
 from kharcha_pipeline.ingest.store import opened, transaction
@@ -143,14 +143,6 @@ def destination_of(address: str, *, allow_http: bool = False) -> str:
         )
     path = parts.path.rstrip("/").removesuffix(PATH)
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def token_for(destination: str, environment: Mapping[str, str]) -> str:

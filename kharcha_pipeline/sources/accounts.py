@@ -7,12 +7,10 @@ compared, and is settled again from all its versions. What is known here of poll
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TypeVar
 
 import msgspec
 
@@ -20,10 +18,8 @@ from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, Reject, SettledVendorUsage, UsageRecord
 from kharcha_pipeline.sources import vendor_events, vendor_reports
 from kharcha_pipeline.sources.source import Place, Reasons
-from kharcha_pipeline.sources.sqlite import FAILURES, read_live, read_snapshot
+from kharcha_pipeline.sources.sqlite import FAILURES, is_no_database, read_ours
 from kharcha_pipeline.sources.vendor_versions import VendorBucket, VendorRequest, VendorVersion
-
-Answer = TypeVar("Answer")
 
 FILE = "accounts.sqlite"
 
@@ -79,13 +75,9 @@ class Accounts:
         if file.path.endswith("-wal"):
             return Reading()
         try:
-            return read_store(file.path, lambda connection: _new_versions(file, connection))
+            return read_ours(file.path, lambda connection: _new_versions(file, connection))
         except FAILURES as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), file.path) from error
-            foreign = code == sqlite3.SQLITE_NOTADB
-            return Reading(rejects=[Reject(NO_STORE if foreign else DAMAGED)], state=file.state)
+            return Reading(rejects=[Reject(NO_STORE if is_no_database(error) else DAMAGED)], state=file.state)
 
     def related(self, said: Sequence[VendorVersion]) -> Iterable[str]:
         """None: all that is compared is in the family."""
@@ -100,23 +92,6 @@ class Accounts:
 
 
 accounts = Accounts()
-
-
-def read_store(path: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
-    """What `read` answers about the store, in one read transaction.
-
-    The store is ours, so it is opened as it is while its `-wal` holds something; a copy, as of other programs'
-    databases, would grow with history.
-
-    Raises:
-        sqlite3.Error, UnicodeDecodeError, MemoryError: when it is no database, or damaged (`FAILURES`).
-        OSError: when it cannot be read.
-    """
-    try:
-        is_pending = os.stat(f"{path}-wal").st_size > 0
-    except FileNotFoundError:
-        is_pending = False
-    return read_live(path, "ro", read) if is_pending else read_snapshot(path, read)
 
 
 def _new_versions(file: LogFile, connection: sqlite3.Connection) -> Reading:

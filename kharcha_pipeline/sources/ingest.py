@@ -7,7 +7,6 @@ decided here again from all of them, as the inbox decided it when they came.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ import msgspec
 from kharcha_pipeline import locations
 from kharcha_pipeline.records import LogFile, Reading, Reject, SettledAggregate, SettledRecord, UsageRecord
 from kharcha_pipeline.sources.source import Place, Reasons
-from kharcha_pipeline.sources.sqlite import FAILURES, read_live, read_snapshot
+from kharcha_pipeline.sources.sqlite import FAILURES, is_no_database, read_ours
 
 NO_INBOX = "not an inbox"
 DAMAGED = "database is damaged"
@@ -107,13 +106,9 @@ class Ingest:
         if file.path.endswith("-wal"):
             return Reading()
         try:
-            return _rows_of(file)
+            return read_ours(file.path, lambda connection: _new_rows(file, connection))
         except FAILURES as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), file.path) from error
-            foreign = code == sqlite3.SQLITE_NOTADB
-            return Reading(rejects=[Reject(NO_INBOX if foreign else DAMAGED)], state=file.state)
+            return Reading(rejects=[Reject(NO_INBOX if is_no_database(error) else DAMAGED)], state=file.state)
 
     def related(self, said: Sequence[IngestRow]) -> Iterable[str]:
         """None: the key is the family."""
@@ -164,25 +159,6 @@ def _settled(identity: str, row: IngestRow) -> SettledRecord:
         responses=max(row.messages, 1),  # else its unknown cost would be that of no response
         reported_total_tokens=row.total_tokens,
     )
-
-
-def _rows_of(file: LogFile) -> Reading:
-    """The new rows of the inbox, in one read transaction.
-
-    The inbox is ours, so it is opened as it is while its `-wal` holds something; a copy, as of other programs'
-    databases, would grow with history.
-    """
-
-    def read(connection: sqlite3.Connection) -> Reading:
-        return _new_rows(file, connection)
-
-    try:
-        is_pending = os.stat(f"{file.path}-wal").st_size > 0
-    except FileNotFoundError:
-        is_pending = False
-    if not is_pending:
-        return read_snapshot(file.path, read)
-    return read_live(file.path, "ro", read)
 
 
 def _new_rows(file: LogFile, connection: sqlite3.Connection) -> Reading:

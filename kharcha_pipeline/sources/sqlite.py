@@ -94,6 +94,39 @@ def read_live(path: str, mode: Literal["ro", "rw"], read: Callable[[sqlite3.Conn
     return _read(f"{Path(path).absolute().as_uri()}?mode={mode}", read)
 
 
+def read_ours(path: str, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    """What `read` answers about a database of our own that others only append to, in one read transaction.
+
+    It is opened as it is while its `-wal` holds something; a copy, as of other programs' databases, would grow with
+    history.
+
+    Raises:
+        sqlite3.Error, UnicodeDecodeError, MemoryError: when it is no database, or damaged (`FAILURES`).
+        OSError: when it cannot be read now.
+    """
+    try:
+        is_pending = os.stat(f"{path}-wal").st_size > 0
+    except FileNotFoundError:
+        is_pending = False
+    try:
+        return read_live(path, "ro", read) if is_pending else read_snapshot(path, read)
+    except FAILURES as error:
+        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path) from error
+        raise
+
+
+def is_no_database(error: Exception) -> bool:
+    """Whether one of `FAILURES` says that the file is something else than a database."""
+    return _code(error) == sqlite3.SQLITE_NOTADB
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code, 0 where there is none."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
 class _Disturbed(Exception):  # noqa: N818 - nothing is wrong, only to be done again
     """The owner wrote while we read."""
 

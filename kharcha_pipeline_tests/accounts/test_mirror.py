@@ -24,6 +24,7 @@ from kharcha_pipeline.accounts.mirror import MirrorResult, mirror
 from kharcha_pipeline.accounts.store import AccountStore
 from kharcha_pipeline.sources.landing import land
 from kharcha_pipeline.sources.registry import SOURCES
+from kharcha_pipeline.sources.sqlite import read_ours
 from kharcha_pipeline.unchanged import unchanged_files
 from kharcha_pipeline_tests.accounts.storing import (
     INVOICES,
@@ -245,7 +246,7 @@ def test_a_store_that_is_busy_is_read_by_the_next_sync(
 ) -> None:
     say_everything(store, NOW)
     with monkeypatch.context() as patch:
-        patch.setattr(mirroring, "read_store", busy)
+        patch.setattr(mirroring, "read_ours", busy)
         machine.sync()
     assert unchanged_files(machine.environment) is None
     machine.sync()
@@ -253,6 +254,11 @@ def test_a_store_that_is_busy_is_read_by_the_next_sync(
 
 
 def busy(path: str, read: Any) -> Any:
+    return read_ours(path, locked)
+
+
+def locked(connection: sqlite3.Connection) -> None:
+    """What SQLite says when somebody else has locked the database."""
     error = sqlite3.OperationalError("database is locked")
     error.sqlite_errorcode = sqlite3.SQLITE_BUSY
     raise error

@@ -34,7 +34,7 @@ from kharcha_pipeline.accounts.cursor_pages import (
 )
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Failure, Misconfigured
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow, VendorItem
-from kharcha_pipeline.accounts.values import Fields, document, drifted
+from kharcha_pipeline.accounts.values import Fields, document, required_id
 
 VERSION = "2023-06-01"
 """The value of `anthropic-version` whose formats are known here."""
@@ -390,7 +390,12 @@ def _users(answers: Sequence[Answer], notes: Counter[str]) -> list[Member]:
         for row in listed(answer, notes):
             row.require("id", "email", "role")
             members.append(
-                Member(member_id=_id(row), user=row.text("email"), name=row.text("name"), role=row.text("role"))
+                Member(
+                    member_id=required_id(row),
+                    user=row.text("email"),
+                    name=row.text("name"),
+                    role=row.text("role"),
+                )
             )
             row.finish("type", "added_at")
     return members
@@ -400,14 +405,6 @@ def _organization(answers: Sequence[Answer], notes: Counter[str]) -> list[Member
     members = []
     for answer in answers:
         organization = document(answer, notes)
-        members.append(Member(member_id=_id(organization), name=organization.text("name"), role="account"))
+        members.append(Member(member_id=required_id(organization), name=organization.text("name"), role="account"))
         organization.finish("type")
     return members
-
-
-def _id(row: Fields) -> str:
-    row.require("id")
-    known = row.text("id")
-    if not known:
-        raise drifted(row.where, "it has no id", None)
-    return known

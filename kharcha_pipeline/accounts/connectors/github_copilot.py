@@ -35,7 +35,7 @@ from kharcha_pipeline.accounts.failures import (
     RateLimited,
 )
 from kharcha_pipeline.accounts.items import BillingPeriod, Limit, Member, ReportRow
-from kharcha_pipeline.accounts.values import Fields, document, drifted, exact_sum
+from kharcha_pipeline.accounts.values import Fields, document, drifted, exact_sum, required_id
 
 VERSION = "2026-03-10"
 """The value of `X-GitHub-Api-Version` whose formats are known here."""
@@ -434,9 +434,7 @@ def _user(answers: Sequence[Answer], notes: Counter[str]) -> list[Member]:
     for answer in answers:
         person = document(answer, notes)
         person.require("id", "login")
-        known = person.text("id")
-        if not known:
-            raise drifted(person.where, "it has no id", None)
+        known = required_id(person)
         plan = person.object("plan")
         members.append(
             Member(

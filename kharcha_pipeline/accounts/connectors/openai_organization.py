@@ -34,7 +34,7 @@ from kharcha_pipeline.accounts.cursor_pages import (
 )
 from kharcha_pipeline.accounts.failures import AccountsUsageError, Denied, Failure
 from kharcha_pipeline.accounts.items import Limit, Member, ReportRow, VendorItem
-from kharcha_pipeline.accounts.values import Fields, document, drifted
+from kharcha_pipeline.accounts.values import Fields, document, required_id
 
 _COSTS_PATH = "/v1/organization/costs"
 _SPEND_LIMIT = "/v1/organization/spend_limit"
@@ -347,14 +347,13 @@ def _spend_limit(answers: Sequence[Answer], notes: Counter[str]) -> Normalized:
 
 
 def _users(answers: Sequence[Answer], notes: Counter[str]) -> list[Member]:
-    members = []
-    for answer in answers:
-        for row in listed(answer, notes):
-            row.require("id")
-            known = row.text("id")
-            if not known:
-                raise drifted(row.where, "it has no id", None)
-            members.append(
-                Member(member_id=known, user=row.text("email"), name=row.text("name"), role=row.text("role"))
-            )
-    return members
+    return [
+        Member(
+            member_id=required_id(row),
+            user=row.text("email"),
+            name=row.text("name"),
+            role=row.text("role"),
+        )
+        for answer in answers
+        for row in listed(answer, notes)
+    ]
